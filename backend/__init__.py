@@ -1,0 +1,1 @@
+"""The full implementations. They know no versions, no configuration files and no command line."""

@@ -1,0 +1,1 @@
+"""Whole services built from the shared parts."""

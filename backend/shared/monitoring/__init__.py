@@ -1,0 +1,1 @@
+"""SLO windows, objectives and metrics."""

@@ -1,0 +1,1 @@
+"""What every module promises: results, enums, errors, protocols, clock and events. Standard library only."""

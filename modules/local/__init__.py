@@ -1,0 +1,1 @@
+"""Standard-library fallbacks: what serves when the backend is off or missing."""

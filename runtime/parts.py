@@ -1,0 +1,43 @@
+"""The built objects of one running deployment, by role: what modes, admin API and terminal are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from modules.contracts.clock import Clock
+from modules.contracts.component import ComponentStatus
+from modules.contracts.events import EventBus
+from modules.contracts.health import AutoRepair, HealthMonitor, Heartbeats, ProcessControl, RecoveryManager
+from modules.contracts.metrics import MetricsCollector
+from modules.contracts.slo import SLOReport
+from modules.contracts.state import StateStore
+from runtime.settings import RootSettings
+
+
+@dataclass(slots=True)
+class Parts:
+    """Everything of a deployment that others look at. ``repair`` and ``recovery`` are None where not chosen."""
+
+    settings: RootSettings
+    clock: Clock
+    events: EventBus
+    store: StateStore
+    monitor: HealthMonitor
+    processes: ProcessControl
+    heartbeats: Heartbeats
+    repair: AutoRepair | None = None
+    recovery: RecoveryManager | None = None
+    collector: MetricsCollector | None = None
+    slo: Callable[[str], SLOReport | None] = lambda name: None
+    backend_available: bool = False
+    backend_error: str | None = None
+    deployment: str = "demo"
+    state: str = "starting"
+    state_since: float = 0.0
+    components: Callable[[], Mapping[str, ComponentStatus]] = dict
+    quarantined: Any = None
+    """The V3 view of the module, when it is in the configuration."""
+    notes: list[str] = field(default_factory=list)
+    """What the user should know about this start, such as a state file that was set aside."""

@@ -1,0 +1,107 @@
+"""The root model: every key that a configuration may hold, validated strictly, all problems at once."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from modules.settings import AlertSettings, SelfHealingSettings, ServiceSettings, Settings
+
+
+class SLOSettings(Settings):
+    """The ``slo`` group: what every service promises unless it says otherwise."""
+
+    latency_ms: Annotated[float, Field(gt=0)] = 500
+    """A check slower than so many milliseconds is not good."""
+    availability: Annotated[float, Field(gt=0, lt=100)] = 99.9
+    """Percent of checks that must be good, above 0 and below 100."""
+    window_days: Annotated[float, Field(gt=0, le=366)] = 30
+    """Length of the window in days."""
+
+
+class MonitoringSettings(Settings):
+    """The ``monitoring`` group."""
+
+    version: Literal["none", "v1", "v2", "v3"] = "v2"
+    """none: no metrics; v1: plain collector; v2: with objectives; v3: read only."""
+    prefix: Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")] = "selfright"
+    """Prefix of every metric name."""
+
+
+class ServerSettings(Settings):
+    """Admin API, dashboard and /metrics."""
+
+    host: str = "127.0.0.1"
+    """Address to bind. Anything but loopback is refused without authentication."""
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8420
+    """Port; 0 takes a free one."""
+
+    @property
+    def is_loopback(self) -> bool:
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+class StateSettings(Settings):
+    """What outlives a restart."""
+
+    path: Annotated[str, Field(min_length=1)] = "var/selfright.db"
+    """The state file (SQLite). Its folder is made when missing."""
+
+
+class LogSettings(Settings):
+    """What the program says without a terminal."""
+
+    format: Literal["text", "json"] = "text"
+    """One line an event, for people or as JSON."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least level that is written."""
+    view: Literal["auto", "live", "lines"] = "auto"
+    """live: the terminal view; lines: one line an event; auto: live in a terminal."""
+
+
+class RootSettings(Settings):
+    """A whole configuration."""
+
+    mode: Literal["serve", "check"] = "serve"
+    """serve runs the deployment; check validates it without starting anything."""
+    backend: Literal["auto", "on", "off"] = "auto"
+    """auto uses the backend where it can be imported; on requires it; off uses the local fallbacks."""
+    selfhealing: SelfHealingSettings = SelfHealingSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
+    slo: SLOSettings = SLOSettings()
+    services: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")], ServiceSettings] = {}
+    """The services by name."""
+    alerts: AlertSettings = AlertSettings()
+    server: ServerSettings = ServerSettings()
+    state: StateSettings = StateSettings()
+    log: LogSettings = LogSettings()
+    extensions: tuple[str, ...] = ()
+    """The only packages from which a dotted name may be loaded."""
+    drain_s: Annotated[float, Field(gt=0, le=3600)] = 10
+    """How long an orderly stop may take before everything is ended."""
+    seed: Annotated[int, Field(ge=0)] | None = None
+    """Seed of every random choice (phases, jitter); none takes one from the system."""
+    vars: dict[str, Any] = {}
+    """Your own values, for ``${vars.name}`` elsewhere. Nothing reads them otherwise."""
+
+    @field_validator("backend", mode="before")
+    @classmethod
+    def _yaml_boolean(cls, value: object) -> object:
+        """YAML reads a bare ``on`` or ``off`` as a boolean."""
+        return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _loopback_only(self) -> Self:
+        if not self.server.is_loopback:
+            raise ValueError(
+                f"server.host is {self.server.host!r}: without authentication only a loopback address is allowed;"
+                " use 127.0.0.1, or put a reverse proxy with authentication in front"
+            )
+        return self

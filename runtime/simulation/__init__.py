@@ -1,0 +1,1 @@
+"""Virtual time: the same objects that serve, without the waiting."""
