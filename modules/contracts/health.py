@@ -232,7 +232,8 @@ class BuildContext:
     """What probes and repair actions may be given when they are built from settings.
 
     ``load`` turns a dotted name into an object and refuses packages that are not allowed
-    (ConfigurationError); ``processes`` is None where the runtime supervises none.
+    (ConfigurationError); ``processes`` is None where the runtime supervises none; ``restart_group`` names
+    what restarts with the service under a scope, in start order.
     """
 
     service: str
@@ -240,6 +241,7 @@ class BuildContext:
     heartbeats: Heartbeats
     load: Callable[[str], Any]
     processes: ProcessControl | None = None
+    restart_group: Callable[[str, RestartScope], tuple[str, ...]] = lambda name, scope: (name,)
 
 
 # --- repair -----------------------------------------------------------------------------------------
@@ -360,8 +362,32 @@ class RepairReport:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether to repair. ``rule`` is a stable word (``"affected"``, ``"maintenance"``), ``reason`` a sentence."""
+
+    repair: bool
+    rule: str
+    reason: str
+    skip_backoff: bool = False
+
+
+class RepairPolicy(Protocol):
+    """Says of a service that is not well whether it is to be repaired now. Pure: asked often."""
+
+    def decide(self, health: ServiceHealth) -> Decision: ...
+
+
 class AutoRepair(Protocol):
-    """Runs repair ladders under shared caps. It decides how; whether is the caller's choice."""
+    """Runs repair ladders under shared caps.
+
+    Once started it watches the monitor's results: it asks its policy, opens an incident, climbs the ladder,
+    verifies and closes. Its own policy repairs what is UNHEALTHY and not affected by a failed dependency.
+    """
+
+    def set_policy(self, policy: RepairPolicy) -> None:
+        """Ask ``policy`` from now on instead."""
+        ...
 
     def register_service(
         self,
@@ -422,6 +448,21 @@ class ProcessStatus:
     started_at: float | None
     restarts: int
     exit_code: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSpec:
+    """A process to supervise: ``command`` without a shell, ``env`` added to the program's own.
+
+    ``stop_timeout_s`` lies between SIGTERM and SIGKILL; ``log`` is ``"tail"`` (the newest 64 KiB of its output
+    are kept), ``"inherit"`` or ``"discard"``.
+    """
+
+    command: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str | None = None
+    stop_timeout_s: float = 5.0
+    log: Literal["tail", "inherit", "discard"] = "tail"
 
 
 class ProcessControl(Protocol):
