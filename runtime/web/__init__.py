@@ -1,0 +1,1 @@
+"""The admin API: what a deployment looks like and how it is steered, over HTTP on a loopback address."""
