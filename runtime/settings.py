@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from modules.settings import AlertSettings, SelfHealingSettings, ServiceSettings, Settings
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class SLOSettings(Settings):
@@ -38,14 +47,15 @@ class ServerSettings(Settings):
     port: Annotated[int, Field(ge=0, le=65_535)] = 8420
     """Port; 0 takes a free one."""
 
-    @property
-    def is_loopback(self) -> bool:
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+    @field_validator("host")
+    @classmethod
+    def _loopback_only(cls, host: str) -> str:
+        if not _is_loopback(host):
+            raise ValueError(
+                f"found {host!r}: without authentication only a loopback address is allowed;"
+                " use 127.0.0.1, or put a reverse proxy with authentication in front"
+            )
+        return host
 
 
 class StateSettings(Settings):
@@ -96,12 +106,3 @@ class RootSettings(Settings):
     def _yaml_boolean(cls, value: object) -> object:
         """YAML reads a bare ``on`` or ``off`` as a boolean."""
         return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
-
-    @model_validator(mode="after")
-    def _loopback_only(self) -> Self:
-        if not self.server.is_loopback:
-            raise ValueError(
-                f"server.host is {self.server.host!r}: without authentication only a loopback address is allowed;"
-                " use 127.0.0.1, or put a reverse proxy with authentication in front"
-            )
-        return self

@@ -1,0 +1,166 @@
+"""What no single field can see: whether the parts of a configuration fit each other, and this machine.
+
+Each rule looks at settings that are valid one by one and yields a problem for every place that breaks it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path as FilePath
+
+from modules.contracts.dependencies import DependencyGraph
+from modules.contracts.errors import ConfigurationError, DependencyError, did_you_mean
+from modules.local import actions, probes
+from modules.settings import AnyProbe, AnyRung, ServiceSettings
+from runtime.extensions import Extensions
+from runtime.problems import Path, Problem
+from runtime.settings import RootSettings
+
+_ABSENT_MODULES = {"clear_cache": "caching", "open_breaker": "orchestration"}
+
+
+def inconsistencies(settings: RootSettings, names: tuple[str, ...]) -> Iterator[Problem]:
+    """Yield what does not fit. ``names`` are all services, also those whose own settings are wrong."""
+    yield from _dependencies(settings.services, names)
+    yield from _maintenance(settings, names)
+    yield from _backend(settings)
+    if settings.backend != "off":  # the local store is in memory
+        yield from _state(FilePath(settings.state.path))
+    extensions = Extensions(settings.extensions)
+    for name, service in settings.services.items():
+        yield from _parts_without_process(name, service)
+        yield from _rungs_without_module(name, service)
+        yield from _callables(name, service, extensions)
+        yield from _commands(name, service)
+
+
+def probes_of(service: ServiceSettings) -> Iterator[tuple[Path, AnyProbe]]:
+    """Yield every probe that is written down, with its key inside the service."""
+    if service.probe is not None:
+        yield ("probe",), service.probe
+    if service.probes is not None:
+        for role in ("startup", "liveness", "readiness"):
+            if (probe := getattr(service.probes, role)) is not None:
+                yield ("probes", role), probe
+
+
+def _dependencies(services: Mapping[str, ServiceSettings], names: tuple[str, ...]) -> Iterator[Problem]:
+    for name, service in services.items():
+        for need in service.depends_on:
+            if need not in names:
+                found = f"{need!r} is no service{did_you_mean(need, names)}"
+                yield Problem(("services", name, "depends_on"), found, ", ".join(n for n in names if n != name))
+    known = {name: services[name].depends_on if name in services else () for name in names}
+    try:
+        DependencyGraph({name: [need for need in needs if need in known] for name, needs in known.items()})
+    except DependencyError as error:
+        yield Problem(("services",), str(error))
+
+
+def _maintenance(settings: RootSettings, names: tuple[str, ...]) -> Iterator[Problem]:
+    for index, window in enumerate(settings.selfhealing.maintenance):
+        for name in window.services:
+            if name not in names:
+                path = ("selfhealing", "maintenance", str(index), "services")
+                yield Problem(path, f"{name!r} is no service{did_you_mean(name, names)}", ", ".join(names))
+
+
+def _backend(settings: RootSettings) -> Iterator[Problem]:
+    beyond = [
+        (("services", name, *path, "kind"), part.kind, supported)
+        for name, service in settings.services.items()
+        for written, supported in ((probes_of(service), probes.SUPPORTED), (_rungs_of(service), actions.SUPPORTED))
+        for path, part in written
+        if part.kind not in supported and part.kind not in _ABSENT_MODULES
+    ]
+    if settings.backend == "off":
+        for path, kind, supported in beyond:
+            hint = "set backend=auto, or choose another kind"
+            yield Problem(path, f"{kind!r} needs the backend, and backend is off", ", ".join(sorted(supported)), hint)
+    elif settings.backend == "on" or beyond:
+        from modules.bridge import detect_self_healing  # noqa: PLC0415  it imports the backend
+
+        backend = detect_self_healing()
+        if backend.available:
+            return
+        if settings.backend == "on":
+            hint = "install what is missing, or set backend=auto"
+            yield Problem(("backend",), f"is on, but the backend cannot be used: {backend.error}", hint=hint)
+        for path, kind, supported in beyond:
+            found = f"{kind!r} needs the backend, which cannot be used: {backend.error}"
+            yield Problem(path, found, ", ".join(sorted(supported)))
+
+
+def _rungs_of(service: ServiceSettings) -> Iterator[tuple[Path, AnyRung]]:
+    for index, rung in enumerate(service.repair or ()):
+        yield ("repair", str(index)), rung
+
+
+def _parts_without_process(name: str, service: ServiceSettings) -> Iterator[Problem]:
+    if service.process is not None:
+        return
+    hint = f"give services.{name} a process with a command"
+    for path, probe in probes_of(service):
+        if probe.kind == "process" and probe.pidfile is None:
+            found = "a process probe, but the service has no process"
+            yield Problem(("services", name, *path), found, hint=f"{hint}, or the probe a pidfile")
+    for path, rung in _rungs_of(service):
+        if rung.kind == "restart":
+            found = "a restart rung, but the service has no process to restart"
+            yield Problem(("services", name, *path), found, hint=f"{hint}, or use an exec rung")
+
+
+def _rungs_without_module(name: str, service: ServiceSettings) -> Iterator[Problem]:
+    for path, rung in _rungs_of(service):
+        if rung.kind in _ABSENT_MODULES:
+            found = f"{rung.kind} needs a {_ABSENT_MODULES[rung.kind]} module, and the configuration has none"
+            yield Problem(("services", name, *path), found, "restart, exec, webhook, callable")
+
+
+def _callables(name: str, service: ServiceSettings, extensions: Extensions) -> Iterator[Problem]:
+    targets = [
+        (path, part.target) for path, part in (*probes_of(service), *_rungs_of(service)) if part.kind == "callable"
+    ]
+    for path, target in targets:
+        try:
+            extensions.load(target)
+        except ConfigurationError as error:
+            yield Problem(("services", name, *path, "target"), str(error))
+
+
+def _commands(name: str, service: ServiceSettings) -> Iterator[Problem]:
+    runs: list[tuple[Path, tuple[str, ...], Mapping[str, str], str | None]] = []
+    if process := service.process:
+        runs.append((("process",), process.command, process.env, process.cwd))
+    for path, part in (*probes_of(service), *_rungs_of(service)):
+        if part.kind == "exec":
+            runs.append((path, part.command, part.env, part.cwd))
+    for path, command, env, cwd in runs:
+        folder = FilePath(cwd or ".")
+        if not folder.is_dir():
+            yield Problem(("services", name, *path, "cwd"), f"{cwd!r} is not a folder", "a folder that exists")
+            continue
+        program = command[0].replace("{python}", sys.executable)
+        place = str(folder / program) if "/" in program else program
+        if shutil.which(place, path=env.get("PATH", os.environ.get("PATH"))) is None:
+            found = f"program {command[0]!r} " + ("cannot be run" if FilePath(place).exists() else "was not found")
+            allowed = "a program on PATH, a path to one, or {python} for this interpreter"
+            yield Problem(("services", name, *path, "command"), found, allowed)
+
+
+def _state(path: FilePath) -> Iterator[Problem]:
+    key = ("state", "path")
+    if path.is_dir():
+        yield Problem(key, f"{str(path)!r} is a folder", "the path of a file")
+        return
+    if path.exists():
+        if not os.access(path, os.R_OK | os.W_OK):
+            yield Problem(key, f"{str(path)!r} cannot be written", hint="change its permissions, or set another path")
+        return
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        what = "cannot be written to" if folder.is_dir() else "is not a folder"
+        yield Problem(key, f"{str(path)!r} cannot be made: {str(folder)!r} {what}", hint="set another state.path")

@@ -1,0 +1,1 @@
+"""What a run does with a composed configuration: a file a mode."""
