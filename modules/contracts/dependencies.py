@@ -36,6 +36,7 @@ class DependencyGraph:
             raise DependencyError(
                 f"services depend on each other in a circle: {' -> '.join(path)}; remove one of these depends_on"
             ) from None
+        self._rank = {name: rank for rank, name in enumerate(self._order)}
         self._needed_by: dict[str, list[str]] = {name: [] for name in self._needs}
         for name, needs in self._needs.items():
             for need in needs:
@@ -81,4 +82,4 @@ class DependencyGraph:
             if other not in found:
                 found.add(other)
                 frontier.extend(edges[other])
-        return tuple(other for other in self._order if other in found)
+        return tuple(sorted(found, key=self._rank.__getitem__))

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Literal, Protocol
 
 from modules.contracts.clock import Clock
+from modules.contracts.component import Component
 from modules.contracts.slo import SLOStatus
 
 
@@ -151,7 +152,7 @@ class ServiceHealth:
 ResultListener = Callable[[HealthCheckResult], None]
 
 
-class HealthMonitor(Protocol):
+class HealthMonitor(Component, Protocol):
     """Checks services, on a schedule once started and on demand always.
 
     Scheduled checks of one service never overlap; a check on demand joins one that is under way. Health
@@ -179,6 +180,10 @@ class HealthMonitor(Protocol):
 
     @property
     def services(self) -> tuple[str, ...]: ...
+
+    def get_options(self, name: str) -> ServiceOptions:
+        """Return how a service is treated. Raises UnknownServiceError."""
+        ...
 
     async def check_health(self, name: str) -> HealthCheckResult:
         """Check now, count the result, and return it. Raises UnknownServiceError."""
@@ -378,7 +383,7 @@ class RepairPolicy(Protocol):
     def decide(self, health: ServiceHealth) -> Decision: ...
 
 
-class AutoRepair(Protocol):
+class AutoRepair(Component, Protocol):
     """Runs repair ladders under shared caps.
 
     Once started it watches the monitor's results: it asks its policy, opens an incident, climbs the ladder,
@@ -402,6 +407,14 @@ class AutoRepair(Protocol):
     @property
     def services(self) -> tuple[str, ...]: ...
 
+    def get_ladder(self, name: str) -> tuple[Rung, ...]:
+        """Return a service's rungs, the first first. Raises UnknownServiceError."""
+        ...
+
+    def get_options(self, name: str) -> RepairOptions:
+        """Return how a service's ladder is climbed. Raises UnknownServiceError."""
+        ...
+
     async def repair(self, name: str, reason: str = "asked for") -> RepairReport:
         """Climb the ladder until the service is verified healthy or the ladder ends. Joins one under way."""
         ...
@@ -419,7 +432,7 @@ class AutoRepair(Protocol):
     async def stop(self) -> None: ...
 
 
-class RecoveryManager(Protocol):
+class RecoveryManager(Component, Protocol):
     """V2: decides from health, dependencies and error budget whether to repair, and keeps the audit trail."""
 
     async def recover(self, name: str, reason: str = "asked for") -> RepairReport: ...

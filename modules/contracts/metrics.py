@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from modules.contracts.slo import SLOReport
 
@@ -61,4 +61,8 @@ class MetricsCollector(Protocol):
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """Return the exposition and its content type for an HTTP ``Accept`` header."""
+        ...
+
+    def export(self) -> Mapping[str, Any]:
+        """Return the definitions and values of all metrics and objectives as plain JSON types."""
         ...

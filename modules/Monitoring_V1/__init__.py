@@ -1,0 +1,1 @@
+"""Monitoring, the experimental version: a plain metrics collector."""

@@ -1,0 +1,1 @@
+"""Monitoring, the production version: metrics with objectives, error budgets and alerts."""

@@ -1,0 +1,1 @@
+"""Where the version meets its implementation."""

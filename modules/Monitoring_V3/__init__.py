@@ -1,0 +1,1 @@
+"""Monitoring, the quarantined version: metrics read only, for comparison and export."""
