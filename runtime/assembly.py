@@ -19,7 +19,7 @@ from modules.settings import ServiceSettings
 from runtime.extensions import Extensions
 from runtime.graph import Graph, Hook
 from runtime.parts import Parts
-from runtime.registry import MONITORING, SELF_HEALING, Ground, Healing, Metering
+from runtime.registry import MONITORING, SELF_HEALING, Ground, Healing, Metering, Watch
 from runtime.settings import RootSettings
 from runtime.telemetry import Telemetry
 from runtime.web.server import AdminServer
@@ -166,7 +166,7 @@ def _register(
         flap_high=service.flap.high if service.flap.enabled else 0,
         flap_low=service.flap.low if service.flap.enabled else 0,
     )
-    healing.register(name, liveness, readiness, startup, options, service.slo)
+    healing.register(Watch(name, liveness, readiness, startup, options, service.slo))
     if healing.ladders is not None:
         rungs = [bridge.build_rung(rung, context, use_backend=choice) for rung in service.ladder]
         healing.ladders.register_service(name, rungs, options=RepairOptions(**service.repair_policy.model_dump()))

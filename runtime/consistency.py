@@ -11,8 +11,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
 
+from modules.contracts.clock import SystemClock
 from modules.contracts.dependencies import DependencyGraph
-from modules.contracts.errors import ConfigurationError, DependencyError, did_you_mean
+from modules.contracts.errors import BackendUnavailableError, ConfigurationError, DependencyError, did_you_mean
+from modules.contracts.events import EventBus
+from modules.contracts.health import BuildContext, Heartbeats
 from modules.local import actions, probes
 from modules.settings import AnyProbe, AnyRung, ServiceSettings
 from runtime.extensions import Extensions
@@ -27,6 +30,7 @@ def inconsistencies(settings: RootSettings, names: tuple[str, ...]) -> Iterator[
     yield from _dependencies(settings.services, names)
     yield from _maintenance(settings, names)
     yield from _backend(settings)
+    yield from _alerts(settings)
     if settings.backend != "off":  # the local store is in memory
         yield from _state(FilePath(settings.state.path))
     extensions = Extensions(settings.extensions)
@@ -80,6 +84,7 @@ def _backend(settings: RootSettings) -> Iterator[Problem]:
         for path, kind, supported in beyond:
             hint = "set backend=auto, or choose another kind"
             yield Problem(path, f"{kind!r} needs the backend, and backend is off", ", ".join(sorted(supported)), hint)
+        yield from _beyond_local_probes(settings)
     elif settings.backend == "on" or beyond:
         from modules.bridge import detect_self_healing  # noqa: PLC0415  it imports the backend
 
@@ -92,6 +97,40 @@ def _backend(settings: RootSettings) -> Iterator[Problem]:
         for path, kind, supported in beyond:
             found = f"{kind!r} needs the backend, which cannot be used: {backend.error}"
             yield Problem(path, found, ", ".join(sorted(supported)))
+
+
+def _beyond_local_probes(settings: RootSettings) -> Iterator[Problem]:
+    """Ask the local probes themselves what they cannot do; building one touches nothing."""
+    clock = SystemClock()
+    for name, service in settings.services.items():
+        context = BuildContext(name, clock, Heartbeats(clock), Extensions(settings.extensions).load)
+        for path, probe in probes_of(service):
+            if probe.kind in probes.SUPPORTED and (probe.kind != "process" or probe.pidfile is not None):
+                try:
+                    probes.build_probe(probe, context)
+                except ConfigurationError as error:
+                    yield Problem(("services", name, *path), str(error), hint="set backend=auto")
+
+
+def _alerts(settings: RootSettings) -> Iterator[Problem]:
+    if not settings.alerts.targets:
+        return
+    path = ("alerts", "targets")
+    if settings.selfhealing.version not in ("v1", "v2"):
+        found = f"alerts tell of incidents, and selfhealing={settings.selfhealing.version} opens none"
+        yield Problem(path, found, hint="set selfhealing=v2, or leave the targets out")
+    if settings.monitoring.version != "v2":
+        found = f"alerts are sent by monitoring=v2, and it is {settings.monitoring.version}"
+        yield Problem(path, found, hint="set monitoring=v2, or leave the targets out")
+    if settings.backend == "off":
+        yield Problem(path, "alerts need the backend, and backend is off", hint="set backend=auto")
+        return
+    from modules.Monitoring_V2.src.backend_integration import get_alert_manager  # noqa: PLC0415  only who alerts
+
+    try:
+        get_alert_manager(settings.alerts, clock=SystemClock(), events=EventBus())
+    except (ConfigurationError, BackendUnavailableError) as error:
+        yield Problem(path, str(error))
 
 
 def _rungs_of(service: ServiceSettings) -> Iterator[tuple[Path, AnyRung]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from modules.contracts.clock import Clock
 from modules.contracts.component import ComponentStatus
@@ -37,7 +36,5 @@ class Parts:
     state: str = "starting"
     state_since: float = 0.0
     components: Callable[[], Mapping[str, ComponentStatus]] = dict
-    quarantined: Any = None
-    """The V3 view of the module, when it is in the configuration."""
     notes: list[str] = field(default_factory=list)
     """What the user should know about this start, such as a state file that was set aside."""

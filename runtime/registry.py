@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from modules.contracts.clock import Clock
 from modules.contracts.events import EventBus
-from modules.contracts.health import AutoRepair, HealthMonitor, RecoveryManager
+from modules.contracts.health import AutoRepair, HealthMonitor, Probe, RecoveryManager, ServiceOptions
 from modules.contracts.metrics import MetricsCollector
 from modules.contracts.slo import SLOReport, SLOTracker
 from modules.contracts.state import StateStore
+from modules.settings import ServiceSLOSettings
 from runtime.settings import RootSettings
 
 
@@ -31,6 +32,24 @@ class Ground:
 
 
 @dataclass(frozen=True, slots=True)
+class Watch:
+    """A service as a monitor is given it: its probes by role, how it is checked, and its own objective."""
+
+    name: str
+    liveness: Probe
+    readiness: Probe | None
+    startup: Probe | None
+    options: ServiceOptions
+    objective: ServiceSLOSettings
+
+    def register_with(self, monitor: HealthMonitor) -> None:
+        """Register with a monitor that knows no objectives."""
+        monitor.register_service(
+            self.name, self.liveness, startup=self.startup, readiness=self.readiness, options=self.options
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Healing:
     """The objects of the SelfHealing module.
 
@@ -40,6 +59,7 @@ class Healing:
 
     monitor: HealthMonitor
     scheduled: HealthMonitor
+    register: Callable[[Watch], None]
     repair: AutoRepair | None = None
     ladders: AutoRepair | None = None
     recovery: RecoveryManager | None = None
@@ -52,15 +72,15 @@ def _watch_only(ground: Ground) -> Healing:
     from modules.SelfHealing_V1.src.backend_integration import get_health_monitor
 
     monitor = get_health_monitor(ground.use_backend, clock=ground.clock, events=ground.events, rng=ground.rng)
-    return Healing(monitor, monitor)
+    return Healing(monitor, monitor, lambda watch: watch.register_with(monitor))
 
 
 def _self_healing_v1(ground: Ground) -> Healing:
     from modules.SelfHealing_V1.src.backend_integration import get_auto_repair
 
-    monitor = _watch_only(ground).monitor
+    watching = _watch_only(ground)
     repair = get_auto_repair(
-        monitor,
+        watching.monitor,
         ground.use_backend,
         clock=ground.clock,
         events=ground.events,
@@ -69,11 +89,12 @@ def _self_healing_v1(ground: Ground) -> Healing:
         caps=ground.settings.selfhealing.caps,
         dry_run=ground.settings.selfhealing.dry_run,
     )
-    return Healing(monitor, monitor, repair, repair, repairs=True)
+    return replace(watching, repair=repair, ladders=repair, repairs=True)
 
 
 def _self_healing_v2(ground: Ground) -> Healing:
     from modules.SelfHealing_V2.src.backend_integration import (
+        ServiceObjective,
         get_auto_repair,
         get_health_monitor,
         get_recovery_manager,
@@ -110,14 +131,27 @@ def _self_healing_v2(ground: Ground) -> Healing:
         settings=settings.selfhealing.recovery,
         maintenance=maintenance,
     )
+
+    def register(watch: Watch) -> None:
+        own = watch.objective
+        monitor.register_service(
+            watch.name,
+            watch.liveness,
+            startup=watch.startup,
+            readiness=watch.readiness,
+            options=watch.options,
+            slo=ServiceObjective(own.latency_ms, own.availability, own.window_days),
+        )
+
     return Healing(
         monitor,
         monitor,
+        register,
         repair,
         repair,
         recovery,
         repairs=True,
-        slo=lambda name: monitor.get_slo_status().get(name),
+        slo=monitor.get_slo_report,
         trackers=lambda: monitor.trackers,
     )
 
@@ -126,11 +160,11 @@ def _self_healing_v3(ground: Ground) -> Healing:
     from modules.SelfHealing_V3.src import backend_integration as quarantine
 
     live = _self_healing_v1(ground)
-    return Healing(
+    return replace(
+        live,
         monitor=quarantine.get_health_monitor(live.monitor),
-        scheduled=live.scheduled,
         repair=quarantine.get_auto_repair(live.repair),
-        ladders=live.ladders,
+        repairs=False,
     )
 
 

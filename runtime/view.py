@@ -113,6 +113,8 @@ class RuntimeView(_View):
     backend: BackendView
     dry_run: bool
     open_incidents: int
+    last_event: int
+    """Id of the newest event that this view includes: follow ``/api/v1/events`` after it."""
     services: tuple[ServiceView, ...] = Field(default=())
     components: dict[str, ComponentView] = Field(default={})
     notes: tuple[str, ...] = ()
@@ -168,6 +170,7 @@ def look(parts: Parts) -> RuntimeView:
         ),
         dry_run=parts.settings.selfhealing.dry_run,
         open_incidents=sum(1 for s in services if s.repair and s.repair.phase != RepairPhase.IDLE),
+        last_event=parts.events.last_id,
         services=services,
         components={
             name: ComponentView(state=status.state.value, detail=status.detail)

@@ -159,7 +159,8 @@ class RepairEnded(Event):
 
     @property
     def message(self) -> str:
-        return f"{self.action} of {self.service}: {self.outcome} in {self.duration_s:.2f} s; {self.detail}"
+        what = f"rung {self.rung + 1} of {self.service}, {self.action}"
+        return f"{what}: {self.outcome} in {self.duration_s:.2f} s; {self.detail}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -336,6 +337,11 @@ class EventBus:
         """Return kept events with an id above ``after``, oldest first, at most the newest ``limit``."""
         events = [event for event in self._recent if event.id > after]
         return events if limit is None else events[-limit:] if limit else []
+
+    @property
+    def last_id(self) -> int:
+        """The id of the newest event, or one less than the first to come."""
+        return self._next_id - 1
 
     @property
     def first_kept(self) -> int:

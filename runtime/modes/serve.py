@@ -28,6 +28,8 @@ async def _serve(composed: Composed) -> int:
     deployment = assemble(composed.settings, deployment=composed.deployment)
     parts = deployment.parts
     attach_output(deployment)
+    for note in parts.notes:
+        _log.warning(note)
     asked_to_stop = _listen_to_signals()
 
     starting = asyncio.create_task(deployment.graph.start(), name="start")

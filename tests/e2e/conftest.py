@@ -1,6 +1,7 @@
 """Runs the real program as a child process, on free ports and a state file of its own."""
 
 import contextlib
+import itertools
 import json
 import os
 import queue
@@ -48,10 +49,15 @@ class Program:
             env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
         self.events: list[dict] = []
+        self._cursor = 0
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._error: list[str] = []
-        threading.Thread(target=self._read, daemon=True).start()
-        threading.Thread(target=lambda: self._error.extend(self.process.stderr), daemon=True).start()
+        self._readers = [
+            threading.Thread(target=self._read, daemon=True),
+            threading.Thread(target=lambda: self._error.extend(self.process.stderr), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
 
     def _read(self) -> None:
         for line in self.process.stdout:
@@ -60,29 +66,36 @@ class Program:
 
     @property
     def stderr(self) -> str:
+        """What it wrote there until its end."""
+        self._readers[1].join(5)
         return "".join(self._error)
 
     def wait_for(self, kind: str, *, within: float = 15, **expected: object) -> dict:
-        """Return the next event of this kind whose fields are as expected."""
+        """Return the first event after the last one returned that is of this kind and as expected."""
         deadline = time.monotonic() + within
-        while (left := deadline - time.monotonic()) > 0:
-            try:
-                line = self._lines.get(timeout=left)
-            except queue.Empty:
+        for position in itertools.count(self._cursor):
+            if position == len(self.events) and not self._read_one(deadline):
                 break
-            if line is None:
-                raise AssertionError(
-                    f"the program ended ({self.process.wait()}) before {kind} {expected}: {self.stderr}"
-                )
-            event = json.loads(line)
-            self.events.append(event)
+            event = self.events[position]
             if event.get("kind") == kind and all(event.get(key) == value for key, value in expected.items()):
+                self._cursor = position + 1
                 return event
         seen = "\n".join(event.get("message", str(event)) for event in self.events)
-        raise AssertionError(f"no {kind} {expected} within {within} s; seen:\n{seen}")
+        raise AssertionError(f"no {kind} {expected} within {within} s; seen:\n{seen}\n{self.process.poll()}")
+
+    def _read_one(self, deadline: float) -> bool:
+        try:
+            line = self._lines.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            return False
+        if line is None:
+            raise AssertionError(f"the program ended with {self.process.wait()}: {self.stderr}")
+        self.events.append(json.loads(line))
+        return True
 
     def ready(self) -> "Program":
         self.wait_for("runtime_state_changed", current="running")
+        self._cursor = 0  # what was said meanwhile can still be waited for
         return self
 
     def healthy(self, *names: str) -> "Program":
@@ -121,6 +134,10 @@ class Program:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait(5)
+        for reader in self._readers:
+            reader.join(5)
+        self.process.stdout.close()
+        self.process.stderr.close()
 
 
 @pytest.fixture

@@ -150,3 +150,32 @@ def test_kinds_that_only_the_backend_has_are_refused_without_it(run, shop, monke
     assert "services.a.probe.kind: 'http' needs the backend" in outcome.err
     assert "services.a.repair.0.kind: 'webhook' needs the backend" in outcome.err
     assert "services.b" not in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["selfhealing=none"], "selfhealing=none opens none"),
+        (["selfhealing=v2", "monitoring=v1"], "sent by monitoring=v2"),
+        (["selfhealing=v2", "backend=off"], "alerts need the backend"),
+    ],
+)
+def test_alert_targets_that_would_never_hear_anything_are_refused(run, arguments, reason):
+    targets = "alerts.targets=[{kind: webhook, url: 'http://127.0.0.1:9/'}]"
+    answer = run(*arguments, targets, "mode=check")
+    assert answer.code == 2
+    assert reason in answer.err
+
+
+def test_an_apprise_url_that_nothing_can_send_to_is_refused(run):
+    answer = run("selfhealing=v2", "alerts.targets=[{kind: apprise, url: 'nonsense://x'}]", "mode=check")
+    assert answer.code == 2
+    assert "alerts.targets" in answer.err
+    assert "nonsense" not in answer.err
+
+
+def test_what_a_local_probe_cannot_do_is_told_before_the_start(run):
+    answer = run("backend=off", "services.store.probe.expect_body=fine", "mode=check")
+    assert answer.code == 2
+    assert "services.store.probe" in answer.err
+    assert "expect_body" in answer.err

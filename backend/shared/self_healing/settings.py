@@ -408,9 +408,9 @@ class MaintenanceSettings(Settings):
 class RecoverySettings(Settings):
     """V2: how the error budget steers repair."""
 
-    when_budget_left_above: Annotated[float, Field(ge=0, le=100)] = 100
-    """A DEGRADED service (slow or not ready) is repaired only once less than so many percent of its budget is
-    left; 100 never waits, 0 never repairs for slowness. An UNHEALTHY service never waits."""
+    repair_degraded_below: Annotated[float, Field(ge=0, le=100)] = 0
+    """A DEGRADED service (alive, but not ready) is repaired too once less than so many percent of its budget is
+    left; 0 never. An UNHEALTHY service never waits for that."""
     skip_backoff_below: Annotated[float, Field(ge=0, le=100)] = 10
     """With less than so many percent of the budget left, a further attempt does not wait for its back-off."""
 

@@ -1,0 +1,306 @@
+"""Drives open incidents along their ladders: one task each, from the first decision to the verified end.
+
+What is decided is in the pure parts beside this file: ``ladder`` (what is next), ``caps`` (whether it may) and the
+policy (whether it should). A rung begins only after its record is written and told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from contextlib import suppress
+
+from backend.shared.self_healing.caps import Caps
+from backend.shared.self_healing.ladder import Close, GiveUp, Run, Wait
+from backend.shared.self_healing.repair_case import Case
+from backend.shared.self_healing.repair_records import RepairRecords
+from modules.contracts.clock import Clock
+from modules.contracts.errors import SelfrightError, UnknownServiceError
+from modules.contracts.events import (
+    EventBus,
+    IncidentClosed,
+    IncidentOpened,
+    RepairEnded,
+    RepairGaveUp,
+    RepairSkipped,
+    RepairStarted,
+)
+from modules.contracts.health import (
+    Decision,
+    HealthMonitor,
+    HealthStatus,
+    ProbeOutcome,
+    RepairContext,
+    RepairPolicy,
+    RungOutcome,
+    ServiceHealth,
+)
+
+_ASK_AGAIN_S = 5.0
+"""A rung that was refused is asked for again after so long, or sooner when a check or a free slot gives reason."""
+_NOTHING_WRONG = ("healthy", "starting")
+"""Rules that say that there is nothing to repair, which is no decision to be told."""
+
+
+class RepairDriver:
+    """The tasks of all open incidents, which share ``caps`` and ``policy``.
+
+    Only while ``watching`` an incident goes on by itself; else only one that somebody waits for does.
+    """
+
+    def __init__(
+        self,
+        monitor: HealthMonitor,
+        *,
+        clock: Clock,
+        events: EventBus,
+        records: RepairRecords,
+        caps: Caps,
+        policy: RepairPolicy,
+        report: Callable[[str], None],
+        dry_run: bool,
+    ) -> None:
+        self._monitor = monitor
+        self._clock = clock
+        self._events = events
+        self._records = records
+        self._caps = caps
+        self._report = report
+        self._dry_run = dry_run
+        self.policy = policy
+        self.watching = False
+        self.stopped = False
+        self._queue: dict[str, Case] = {}  # those that wait for a slot, in order
+        self._opened = 0
+
+    def consider(self, case: Case) -> None:
+        """A check of a service without an incident failed: open one, or tell why not."""
+        health = self._monitor.get_status(case.name)
+        decision = self._decide(case, health)
+        if decision.repair:
+            self.open(case, decision.reason, for_slowness=health.status is HealthStatus.DEGRADED)
+            self.wake(case)
+        elif not _undecided(health, decision):
+            self._skip(case, decision.rule, decision.reason)
+
+    def _decide(self, case: Case, health: ServiceHealth) -> Decision:
+        if case.paused:
+            return Decision(False, "paused", "its repair is paused; resume it when it may go on")
+        return self.policy.decide(health)
+
+    # --- one incident -----------------------------------------------------------------------------------
+
+    def open(self, case: Case, reason: str, *, for_slowness: bool = False) -> None:
+        """Open an incident; ``wake`` then drives it."""
+        self._opened += 1
+        seed = f"{case.name} {self._clock.time()!r} {self._opened}"
+        incident = f"{case.name}-{hashlib.blake2s(seed.encode(), digest_size=4).hexdigest()}"
+        case.done = []
+        case.for_slowness = for_slowness
+        case.forget_told()
+        case.ladder.begin_incident(incident, reason, self._clock.monotonic())
+        self._events.publish(IncidentOpened(service=case.name, incident=incident, reason=reason))
+        self._records.save(case)
+
+    def wake(self, case: Case) -> None:
+        """There is news of an open incident: let its task look at it, which begins if need be."""
+        case.kick.set()
+        may_begin = not self.stopped and (self.watching or bool(case.waiters))
+        if case.task is None and may_begin and case.needs_driver:
+            case.task = asyncio.create_task(self._drive(case), name=f"repair of {case.name}")
+
+    async def _drive(self, case: Case) -> None:
+        case.look_soon(self._clock.monotonic())
+        told = ""
+        try:
+            while case.needs_driver:
+                try:
+                    await self._step(case)
+                except Exception as error:  # an incident must go on whatever happens
+                    fault = f"the repair of {case.name}: {type(error).__name__}: {error}"
+                    if fault != told:
+                        self._report(fault)
+                    told = fault
+                    await self._clock.sleep(_ASK_AGAIN_S)
+        finally:
+            case.task = None  # with nothing between it and the last look at the case, so no news is missed
+
+    async def _step(self, case: Case) -> None:
+        now = self._clock.monotonic()
+        case.kick.clear()
+        before = case.ladder.phase
+        step = case.ladder.step(now)
+        match step:
+            case Close():
+                self._close(case, step)
+            case GiveUp():
+                self._give_up(case, step)
+            case Run():
+                await self._try(case)
+            case Wait():
+                if case.ladder.phase is not before:
+                    self._records.save(case)
+                self._leave_queue(case)
+                if step.rule == "attempts":
+                    self._skip(case, step.rule, step.reason)
+                elif step.rule == "backoff" and self._may_hurry(case):
+                    case.ladder.hurry(now)
+                    return
+                await self._wait(case, step.until, look=step.look)
+
+    def _may_hurry(self, case: Case) -> bool:
+        decision = self._decide(case, self._monitor.get_status(case.name))
+        return decision.repair and decision.skip_backoff
+
+    async def _wait(self, case: Case, until: float | None, *, look: bool = False) -> None:
+        """Wait for news of the case, until ``until`` at the latest; with ``look`` go and get some."""
+        if look:
+            until = case.look_at if until is None else min(until, case.look_at)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if until is None else max(0.0, until - self._clock.monotonic())):
+                await case.kick.wait()
+        now = self._clock.monotonic()
+        if look and until is not None and now >= until:
+            try:
+                await self._monitor.check_health(case.name)  # whose listeners tell the case what was found
+            except UnknownServiceError:
+                raise
+            except SelfrightError:  # the monitor stops: nothing was found
+                pass
+            case.looked(self._clock.monotonic())
+
+    async def _try(self, case: Case) -> None:
+        """Run the rung that is due, if pause, policy and caps let it."""
+        now = self._clock.monotonic()
+        if not case.ladder.ordered:
+            health = self._monitor.get_status(case.name)
+            decision = self._decide(case, health)
+            if not decision.repair:
+                uncertain = _undecided(health, decision)
+                if not uncertain:
+                    self._skip(case, decision.rule, decision.reason)
+                    self.release(case)
+                await self._wait(case, now + _ASK_AGAIN_S, look=uncertain)
+                return
+        refusal = self._caps.admit(case.name, now)
+        if refusal is not None:
+            self._skip(case, refusal.rule, refusal.reason, also=True)
+            self._queue[case.name] = case
+            await self._wait(case, now + _ASK_AGAIN_S if refusal.retry_at is None else refusal.retry_at)
+            return
+        await self._run(case)
+
+    async def _run(self, case: Case) -> None:
+        ladder, began = case.ladder, self._clock.monotonic()
+        self._queue.pop(case.name, None)
+        self._caps.begin(case.name, began)
+        self._wake_queue()  # there may be another free slot
+        run = ladder.begin_run(began)
+        rung = case.rungs[run.rung]
+        case.forget_told()
+        self._events.publish(
+            RepairStarted(
+                service=case.name,
+                incident=ladder.incident or "",
+                rung=run.rung,
+                action=rung.describe,
+                attempt=run.attempt,
+                dry_run=self._dry_run,
+            )
+        )
+        self._records.save(case)
+        outcome, detail = RungOutcome.INTERRUPTED, "repairs were stopped while it ran"
+        try:
+            if self._dry_run:
+                outcome, detail = RungOutcome.DRY_RUN, "dry run: nothing was done"
+            else:
+                context = RepairContext(case.name, ladder.incident or "", ladder.reason, run.attempt)
+                outcome, detail = await rung.run(context)
+        finally:
+            now = self._clock.monotonic()
+            ladder.finish_run(outcome, now)
+            self._caps.end(case.name)
+            case.done.append(f"{rung.describe}: {outcome.value}")
+            self.tell_end(case, run, outcome, detail, now - began)
+            self._records.save(case)
+        if outcome is RungOutcome.DONE:
+            for name in rung.restarts:
+                if name in self._monitor.services:
+                    self._monitor.expect_restart(name)
+        case.look_soon(now)
+        self._wake_queue()
+
+    def _close(self, case: Case, closed: Close) -> None:
+        self._events.publish(
+            IncidentClosed(
+                service=case.name, incident=closed.incident, duration_s=closed.duration_s, actions=closed.actions
+            )
+        )
+        self._records.save(case)
+        self.release(case)
+        case.forget_told()
+        case.answer(repaired=True, incident=closed.incident, detail=f"{case.name} is verified healthy")
+
+    def _give_up(self, case: Case, given_up: GiveUp) -> None:
+        incident = case.ladder.incident or ""
+        if not case.rungs:
+            self._skip(case, "no_ladder", given_up.reason)
+        self._events.publish(
+            RepairGaveUp(service=case.name, incident=incident, attempts=case.ladder.actions, reason=given_up.reason)
+        )
+        self._records.save(case)
+        self.release(case)
+        case.answer(repaired=False, incident=incident, detail=given_up.reason)
+
+    # --- slots, and what is told -----------------------------------------------------------------------
+
+    def release(self, case: Case) -> None:
+        """The service is not under repair for now: give its slot to those that wait for one."""
+        self._leave_queue(case)
+        if self._caps.holds(case.name):
+            self._caps.release(case.name)
+            self._wake_queue()
+
+    def _leave_queue(self, case: Case) -> None:
+        if self._queue.pop(case.name, None) is not None:
+            self._wake_queue()  # it may have been the one that was woken for a free slot
+
+    def _wake_queue(self) -> None:
+        """Wake the first that may begin; when it does, it wakes the next."""
+        now = self._clock.monotonic()
+        for name, case in self._queue.items():
+            refusal = self._caps.admit(name, now)
+            if refusal is None:
+                case.kick.set()
+            if refusal is None or refusal.rule != "max_unhealthy":  # the other caps refuse all alike
+                return
+
+    def _skip(self, case: Case, rule: str, reason: str, *, also: bool = False) -> None:
+        """Tell once why nothing is done; ``also``: besides what was told before, for caps take turns."""
+        if case.is_news(rule, also=also):
+            self._events.publish(
+                RepairSkipped(service=case.name, rule=rule, reason=reason, incident=case.ladder.incident)
+            )
+
+    def tell_end(self, case: Case, run: Run, outcome: RungOutcome, detail: str, duration_s: float) -> None:
+        """Publish that a run ended."""
+        self._events.publish(
+            RepairEnded(
+                service=case.name,
+                incident=case.ladder.incident or "",
+                rung=run.rung,
+                action=case.rungs[run.rung].describe if case.rungs else "a rung that is no more",
+                attempt=run.attempt,
+                outcome=outcome.value,
+                detail=detail,
+                duration_s=duration_s,
+            )
+        )
+
+
+def _undecided(health: ServiceHealth, decision: Decision) -> bool:
+    """Whether further checks will tell, so that there is no decision yet that people should hear of."""
+    if decision.rule in _NOTHING_WRONG or health.last is None:
+        return True
+    return health.status is HealthStatus.UNKNOWN and health.last.outcome is not ProbeOutcome.ERROR

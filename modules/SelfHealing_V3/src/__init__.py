@@ -1,0 +1,1 @@
+"""The implementation; ``backend_integration`` is its door."""
