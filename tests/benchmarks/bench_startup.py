@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from demo import ENVIRONMENT, demo
+
 RUNS = 5
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 
 
 def main() -> list[tuple[str, str, str, str]]:
@@ -40,34 +35,9 @@ def _timed(*arguments: str) -> float:
 
 
 def _serving() -> float:
-    ports = []
-    for _ in range(4):
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            ports.append(s.getsockname()[1])
-    keys = ("server.port", "vars.store_port", "vars.api_port", "vars.worker_port")
-    with tempfile.TemporaryDirectory() as folder:
-        began = time.perf_counter()
-        program = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "runtime", "+selfhealing=v2", "log.format=json", "log.view=lines"),
-                *(f"{key}={port}" for key, port in zip(keys, ports, strict=True)),
-                f"state.path={folder}/state.db",
-            ],
-            cwd=folder,
-            env=ENVIRONMENT,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            for line in program.stdout or ():
-                event = json.loads(line)
-                if event.get("kind") == "runtime_state_changed" and event.get("current") == "running":
-                    return time.perf_counter() - began
-            raise RuntimeError("the program ended before it served")
-        finally:
-            program.send_signal(signal.SIGTERM)
-            program.wait(15)
+    began = time.time()
+    with demo() as running:
+        return running.wait_for("runtime_state_changed", current="running") - began
 
 
 if __name__ == "__main__":

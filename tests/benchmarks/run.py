@@ -17,7 +17,7 @@ def main(names: list[str]) -> int:
         known = ", ".join(file.stem.removeprefix("bench_") for file in files)
         print(f"no benchmark is named {' or '.join(names)}; there are: {known}", file=sys.stderr)
         return 2
-    sys.path.insert(0, str(HERE.parent.parent))
+    sys.path[:0] = [str(HERE.parent.parent), str(HERE)]
     row = "{:<58} {:>16}  {:<34} {:>8}"
     print(row.format("figure", "measured", "goal or peer", "ratio"))
     for file in chosen:
