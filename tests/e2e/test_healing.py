@@ -1,5 +1,6 @@
 """The demo deployment, broken and healed for real: processes, sockets, state file."""
 
+import contextlib
 import json
 import os
 import re
@@ -149,8 +150,8 @@ def test_a_kill_in_the_middle_of_a_repair_forgets_no_incident_and_repeats_no_fin
     again.request("POST", "/api/v1/services/ill/pause")
     assert marks.read_text().splitlines().count("first") == 1
     again.stop()
-    state = sqlite3.connect(f"file:{tmp_path}/state.db?mode=ro", uri=True)
-    assert state.execute("select count(*) from audit where kind = 'incident_opened'").fetchone() == (1,)
+    with contextlib.closing(sqlite3.connect(f"file:{tmp_path}/state.db?mode=ro", uri=True)) as state:
+        assert state.execute("select count(*) from audit where kind = 'incident_opened'").fetchone() == (1,)
 
 
 @pytest.mark.parametrize(
