@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from modules.contracts.errors import did_you_mean
 from runtime.arguments import Arguments, parse_arguments
 from runtime.consistency import inconsistencies
-from runtime.loader import Loader, to_path
+from runtime.loader import LARGEST_FILE, Loader, to_path
 from runtime.overrides import read_overrides
 from runtime.problems import CompositionError, Path, Problem, scrub
 from runtime.provenance import Origins, shown_file
@@ -65,6 +65,8 @@ def compose(arguments: Arguments | Sequence[str] = ()) -> Composed:
     loader = Loader(arguments.config_dir)
     overrides = read_overrides(arguments.overrides, os.environ, loader)
     problems = list(overrides.problems)
+    if too_large := loader.too_large():
+        raise CompositionError([*problems, *map(_too_large, too_large)])
     try:
         composition = loader.compose(overrides.texts)
         OmegaConf.set_struct(composition.config, False)
@@ -84,6 +86,11 @@ def compose(arguments: Arguments | Sequence[str] = ()) -> Composed:
         raise CompositionError(problems)
     digest = hashlib.sha256(json.dumps(raw, sort_keys=True).encode()).hexdigest()[:12]
     return Composed(settings, raw, composition.choices, overrides.texts, digest, origins)
+
+
+def _too_large(file: FilePath) -> Problem:
+    found = f"has {file.stat().st_size / (1 << 20):.1f} MiB, more than a configuration may have"
+    return Problem((shown_file(file),), found, f"at most {LARGEST_FILE >> 20} MiB", "split it, or move it elsewhere")
 
 
 def _broken(error: Exception, loader: Loader) -> Problem:  # noqa: PLR0911  a case a kind of failure

@@ -22,10 +22,11 @@ from hydra.core.utils import JobRuntime
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-import conf
-
 _PRIMARY = "config"
-_PACKAGE = "conf"
+OWN_FOLDER = Path(__file__).resolve().parent.parent / "conf"
+"""The program's own groups. By path and not by name: a ``conf`` of the user's may be importable too."""
+LARGEST_FILE = 1 << 20
+"""Bytes of a configuration file; a larger one is no configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +52,10 @@ class Loader:
     def __init__(self, directory: Path | None = None) -> None:
         version.setbase("1.3")
         JobRuntime.instance().set("name", "selfright")
-        search_path = create_config_search_path(f"pkg://{_PACKAGE}")
+        search_path = create_config_search_path(f"file://{OWN_FOLDER}")
         if directory:
             search_path.prepend(provider="--config-dir", path=f"file://{directory.resolve()}")
-        self.has_own_folder = directory is not None
+        self.directory = directory
         self._loader = ConfigLoaderImpl(search_path)
         repository = self._loader.repository
         self.groups: dict[str, tuple[str, ...]] = {
@@ -62,6 +63,12 @@ class Loader:
             for group in repository.get_group_options("", ObjectType.GROUP)
             if group != "hydra" and (options := repository.get_group_options(group, ObjectType.CONFIG))
         }
+
+    def too_large(self) -> list[Path]:
+        """Return the files of the user's folder that are larger than any configuration."""
+        if self.directory is None:
+            return []
+        return [file for file in self.directory.rglob("*.yaml") if file.stat().st_size > LARGEST_FILE]
 
     def parse(self, text: str) -> Override:
         """Parse one override. Raises OverrideParseException."""
@@ -96,10 +103,7 @@ class Loader:
 
 
 def _file(source: str, config_path: str) -> Path:
-    scheme, _, place = source.rpartition("://")
-    if scheme == "pkg":
-        return Path(conf.__path__[0]) / f"{config_path}.yaml"
-    return Path(place) / f"{config_path}.yaml"
+    return Path(source.rpartition("://")[2]) / f"{config_path}.yaml"
 
 
 def to_path(key: str) -> tuple[str, ...]:

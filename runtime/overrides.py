@@ -87,7 +87,7 @@ def _group(override: Override, text: str, said: str, loader: Loader) -> Problem 
     option = override.get_value_element_as_str()
     if value is None or option not in options:
         hint = ""
-        if key == "deployment" and not loader.has_own_folder:
+        if key == "deployment" and loader.directory is None:
             hint = "your own deployments come from a folder: --config-dir DIR finds DIR/deployment/NAME.yaml"
         near = did_you_mean(option, options)
         return Problem((key,), f"there is no option {option!r}{near}", ", ".join(options), hint, said)

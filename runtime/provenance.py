@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path as FilePath
 from typing import Any
 
 import yaml
 from omegaconf import DictConfig, ListConfig
 
-import conf
-from runtime.loader import Layer
+from runtime.loader import OWN_FOLDER, Layer
 from runtime.problems import Path
 
 
@@ -58,7 +58,7 @@ class Origins:
         return ""
 
     def _walk(self, value: Any, path: Path, origin: Any) -> None:
-        if not isinstance(value, (Mapping, DictConfig)):
+        if path in self._origins and not isinstance(value, (Mapping, DictConfig)):
             # A list or a leaf replaces whatever stood there.
             for below in [known for known in self._origins if known[: len(path)] == path]:
                 del self._origins[below]
@@ -86,8 +86,7 @@ def _children(value: Any) -> Iterable[tuple[str, Any]]:
 
 def shown_file(file: FilePath) -> str:
     """Name a configuration file for people: ``conf/...`` for the program's own, relative to here where it is below."""
-    own = FilePath(conf.__path__[0])
-    for base, prefix in ((own, FilePath("conf")), (FilePath.cwd(), FilePath())):
+    for base, prefix in ((OWN_FOLDER, FilePath("conf")), (FilePath.cwd(), FilePath())):
         if file.is_relative_to(base):
             return str(prefix / file.relative_to(base))
     return str(file)
@@ -95,18 +94,33 @@ def shown_file(file: FilePath) -> str:
 
 def _line_of(file: FilePath, path: Path) -> int | None:
     """Find the line, from 1, on which ``path`` or the nearest mapping around it begins."""
+    lines = _lines(file)
+    return next((lines[path[:length]] for length in range(len(path), 0, -1) if path[:length] in lines), None)
+
+
+@lru_cache(maxsize=64)
+def _lines(file: FilePath) -> Mapping[Path, int]:
+    """Return the line of each key of a file; read once, however many problems it has."""
     try:
-        node = yaml.compose(file.read_text("utf-8"), Loader=yaml.SafeLoader)
+        root = yaml.compose(file.read_text("utf-8"), Loader=yaml.SafeLoader)
     except (OSError, yaml.YAMLError):
-        return None  # the file changed since it was read; the message does without a line
-    line = None
-    for part in path:
-        found = None
+        return {}  # the file changed since it was read; the message does without a line
+    lines: dict[Path, int] = {}
+    around: set[int] = set()
+
+    def walk(node: yaml.Node | None, path: Path) -> None:
+        if id(node) in around:  # an alias to what it is part of
+            return
+        around.add(id(node))
         if isinstance(node, yaml.MappingNode):
-            found = next(((key, value) for key, value in node.value if key.value == part), None)
-        elif isinstance(node, yaml.SequenceNode) and part.isdigit() and int(part) < len(node.value):
-            found = (node.value[int(part)], node.value[int(part)])
-        if found is None:
-            break
-        line, node = found[0].start_mark.line + 1, found[1]
-    return line
+            for key, value in node.value:
+                lines.setdefault((*path, str(key.value)), key.start_mark.line + 1)
+                walk(value, (*path, str(key.value)))
+        elif isinstance(node, yaml.SequenceNode):
+            for index, value in enumerate(node.value):
+                lines.setdefault((*path, str(index)), value.start_mark.line + 1)
+                walk(value, (*path, str(index)))
+        around.discard(id(node))
+
+    walk(root, ())
+    return lines
