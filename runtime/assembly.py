@@ -103,6 +103,7 @@ def _assemble(ground: Ground, deployment: str, notes: list[str]) -> Deployment:
     graph = Graph()
     parts.components = graph.statuses
     admin = AdminServer(parts, host=settings.server.host, port=settings.server.port)
+    graph.add("address", Hook(start=admin.bind, stop=admin.release, detail=lambda: admin.address))
     _connect(graph, healing, metering, ground, supervisor)
     graph.add("admin", admin, requires=("monitor",))
     return Deployment(parts, graph, admin)
@@ -114,7 +115,7 @@ def _connect(graph: Graph, healing: Healing, metering: Metering, ground: Ground,
     trail = bridge.audit_trail(events, store, use_backend=ground.use_backend)
     graph.add("state", Hook(stop=store.close, detail=lambda: settings.state.path))
     graph.add("audit", Hook(stop=trail.close), requires=("state",))
-    graph.add("processes", supervisor, requires=("audit",))
+    graph.add("processes", supervisor, requires=("audit", "address"))
     watchers: list[str] = ["processes"]
     if metering.filled is not None:
         Telemetry(metering.filled, healing.scheduled, events)

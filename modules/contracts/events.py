@@ -306,6 +306,7 @@ class EventBus:
         self._clock = clock or SystemClock()
         self._next_id = first_id
         self._recent: deque[Event] = deque(maxlen=history)
+        self._pending: deque[Event] = deque()
         self._listeners: list[Listener] = []
         self._subscriptions: list[_Subscription] = []
         self._closed = False
@@ -316,11 +317,23 @@ class EventBus:
         return lambda: self._listeners.remove(listener) if listener in self._listeners else None
 
     def publish(self, event: Event) -> Event:
-        """Stamp the event with the time and its number, hand it out, and return it as stamped."""
+        """Stamp the event with the time and its number, hand it out, and return it as stamped.
+
+        What a listener publishes meanwhile follows once everybody has heard this one, so that all hear all
+        events in one order.
+        """
         object.__setattr__(event, "at", event.at or self._clock.time())
         object.__setattr__(event, "id", self._next_id)
         self._next_id += 1
         self._recent.append(event)
+        self._pending.append(event)
+        if len(self._pending) == 1:
+            while self._pending:
+                self._hand_out(self._pending[0])
+                self._pending.popleft()
+        return event
+
+    def _hand_out(self, event: Event) -> None:
         for listener in list(self._listeners):
             try:
                 listener(event)
@@ -331,7 +344,6 @@ class EventBus:
                 subscription.queue.get_nowait()  # a slow reader loses the oldest, never holds up the rest
                 subscription.missed += 1
             subscription.queue.put_nowait(event)
-        return event
 
     def recent(self, *, after: int = 0, limit: int | None = None) -> list[Event]:
         """Return kept events with an id above ``after``, oldest first, at most the newest ``limit``."""

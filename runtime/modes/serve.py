@@ -8,7 +8,8 @@ import os
 import signal
 import sys
 
-from modules.contracts.events import ConfigurationApplied, RuntimeStateChanged
+from modules.contracts.errors import StateError
+from modules.contracts.events import ComponentFailed, ConfigurationApplied, RuntimeStateChanged
 from runtime.assembly import Deployment, assemble
 from runtime.compose import Composed
 from runtime.output import attach_output
@@ -36,33 +37,50 @@ async def _serve(composed: Composed) -> int:
     stopping = asyncio.create_task(asked_to_stop.wait(), name="stop")
     try:
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if not starting.done():
-            starting.cancel()  # the graph stops what it had started
-            await asyncio.wait({starting})
-        if not starting.cancelled():
+        if starting.done():
             starting.result()
-            parts.store.put("runtime", "generation", {"digest": composed.digest, "at": parts.clock.time()})
-            parts.events.publish(ConfigurationApplied(digest=composed.digest, summary=_summary(deployment)))
+            _remember(deployment, composed)
             _enter(deployment, "running", f"admin API on {deployment.address}")
             await stopping
-            _enter(deployment, "draining", f"at most {composed.settings.drain_s:g} s")
+        _enter(deployment, "draining", f"at most {composed.settings.drain_s:g} s")
     finally:
         stopping.cancel()
-        await _drain(deployment)
+        await _drain(deployment, starting)
     return 0
 
 
-async def _drain(deployment: Deployment) -> None:
-    """Stop everything within ``drain_s``; what has not ended by then is ended."""
-    drain_s = deployment.parts.settings.drain_s
+def _remember(deployment: Deployment, composed: Composed) -> None:
+    """Keep which configuration applies. A full disk is told, and no reason not to serve."""
+    parts = deployment.parts
     try:
-        async with asyncio.timeout(drain_s):
-            await deployment.graph.stop()
-    except TimeoutError:
+        parts.store.put("runtime", "generation", {"digest": composed.digest, "at": parts.clock.time()})
+    except StateError as error:
+        parts.events.publish(ComponentFailed(component="state", detail=str(error)))
+    parts.events.publish(ConfigurationApplied(digest=composed.digest, summary=_summary(deployment)))
+
+
+async def _drain(deployment: Deployment, starting: asyncio.Task[None]) -> None:
+    """Stop everything within ``drain_s``, also a start that is under way; what has not ended by then is ended."""
+    drain_s = deployment.parts.settings.drain_s
+    if not starting.done():
+        starting.cancel()  # the graph stops what it had started
+    stopping = asyncio.create_task(_stop(deployment, starting), name="drain")
+    for seconds in (drain_s, _LAST_WORD_S):
+        await asyncio.wait({stopping}, timeout=seconds)
+        if stopping.done():
+            break
         # A stop that is cancelled kills the processes that it waited for; the rest of the graph still has to stop.
-        _log.warning("not everything stopped within drain_s (%g s); the rest is ended", drain_s)
-        async with asyncio.timeout(_LAST_WORD_S):
-            await deployment.graph.stop()
+        _log.warning("not everything stopped within %g s; the rest is ended", seconds)
+        starting.cancel()
+        stopping.cancel()
+        await asyncio.wait({stopping}, timeout=_LAST_WORD_S)
+        stopping = asyncio.create_task(_stop(deployment, starting), name="last word")
+
+
+async def _stop(deployment: Deployment, starting: asyncio.Task[None]) -> None:
+    if not starting.done():
+        await asyncio.wait({starting})
+    await deployment.graph.stop()
 
 
 def _listen_to_signals() -> asyncio.Event:

@@ -38,6 +38,7 @@ class AdminServer:
         self._state = ComponentState.CREATED
         self._detail = ""
         self._address = ""
+        self._bound: socket.socket | None = None
         self._requests: RepairRequests | None = None
         self._listener: Listener | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -48,25 +49,41 @@ class AdminServer:
 
     @property
     def address(self) -> str:
-        """The URL with the real port, such as ``http://127.0.0.1:8420``; empty before the start."""
+        """The URL with the real port, such as ``http://127.0.0.1:8420``; empty before the port is taken."""
         return self._address
 
+    async def bind(self) -> None:
+        """Take the port, so that a conflict is known before anything else starts; who connects waits for the start.
+
+        Raises ConfigurationError when the address cannot be taken.
+        """
+        if self._bound is None:
+            self._bound = await _bind(self._host, self._port)
+            self._address = f"http://{_url_host(self._host)}:{self._bound.getsockname()[1]}"
+
+    def release(self) -> None:
+        """Give the port back when nothing came to serve on it."""
+        if self._bound is not None:
+            self._bound.close()
+            self._bound, self._address = None, ""
+
     async def start(self) -> None:
-        """Bind and serve. Raises ConfigurationError when the address cannot be taken."""
+        """Bind, unless that was done, and serve. Raises ConfigurationError when the address cannot be taken."""
         if self._state is ComponentState.RUNNING:
             return
-        bound = await _bind(self._host, self._port)
+        await self.bind()
+        bound = self._bound
+        assert bound is not None  # noqa: S101  bind returned
         try:
             self._requests, listener = await asyncio.to_thread(self._build)
             self._listener = listener
             self._serving = asyncio.create_task(listener.serve([bound]), name="admin server")
             await listener.wait_started(self._serving)
         except BaseException:
-            bound.close()
             await self._end()
+            self.release()
             raise
         self._serving.add_done_callback(self._served)
-        self._address = f"http://{_url_host(self._host)}:{bound.getsockname()[1]}"
         self._state, self._detail = ComponentState.RUNNING, self._address
 
     async def stop(self) -> None:
@@ -75,6 +92,7 @@ class AdminServer:
             self._state = ComponentState.STOPPED
             self._parts.events.close()
         await self._end()
+        self.release()
         self._state, self._detail = ComponentState.STOPPED, ""
 
     def _build(self) -> tuple[RepairRequests, Listener]:

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sqlite3
+import textwrap
 import time
 from datetime import datetime
 from pathlib import Path
@@ -33,6 +34,14 @@ def gone(pids, within=3.0):
             return False
         time.sleep(0.02)
     return True
+
+
+def deployment(folder, text):
+    """Write a deployment of one's own and return the arguments that choose it."""
+    file = folder / "conf" / "deployment" / "own.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("# @package _global_\n" + textwrap.dedent(text))
+    return ("--config-dir", str(folder / "conf"), "deployment=own")
 
 
 def test_a_killed_child_is_found_repaired_verified_and_told_the_same_everywhere(start):
@@ -90,17 +99,17 @@ def test_a_signal_stops_children_and_exits_with_zero(start, number):
 
 
 def test_a_second_signal_ends_at_once(start, tmp_path):
-    stubborn = tmp_path / "conf" / "deployment" / "stubborn.yaml"
-    stubborn.parent.mkdir(parents=True)
-    stubborn.write_text(
-        "# @package _global_\n"
-        "services:\n"
-        "  deaf:\n"
-        "    process:\n"
-        "      command: [sh, -c, \"trap '' TERM; while :; do sleep 0.1; done\"]\n"
-        "      stop_timeout_s: 8\n"
+    arguments = deployment(
+        tmp_path,
+        """
+        services:
+          deaf:
+            process:
+              command: [sh, -c, "trap '' TERM; while :; do sleep 0.1; done"]
+              stop_timeout_s: 8
+        """,
     )
-    program = start("--config-dir", str(tmp_path / "conf"), "deployment=stubborn").ready().healthy("deaf")
+    program = start(*arguments).ready().healthy("deaf")
     children = program.children()
     program.process.send_signal(signal.SIGTERM)
     program.wait_for("runtime_state_changed", current="draining")
@@ -108,6 +117,34 @@ def test_a_second_signal_ends_at_once(start, tmp_path):
     assert program.stop(signal.SIGTERM) == 128 + signal.SIGTERM
     assert time.monotonic() - began < 1
     assert gone(children)
+
+
+def test_a_signal_during_the_start_ends_within_the_drain_time(start, tmp_path):
+    arguments = deployment(
+        tmp_path,
+        """
+        services:
+          deaf:
+            process:
+              command: [sh, -c, "trap '' TERM; while :; do sleep 0.1; done"]
+              stop_timeout_s: 30
+        """,
+    )
+    program = start(*arguments, "drain_s=1")
+    child = program.wait_for("process_started")["pid"]
+    time.sleep(0.05)  # for its trap to be set
+    began = time.monotonic()
+    assert program.stop() == 0
+    assert time.monotonic() - began < 5
+    assert gone([child])
+
+
+def test_a_port_in_use_is_found_before_any_process_starts(start, tmp_path):
+    first = start().ready()
+    arguments = deployment(tmp_path, f"services: {{a: {{process: {{command: [touch, '{tmp_path}/started']}}}}}}")
+    second = start(*arguments, ports=first.ports, state=tmp_path / "other.db")
+    assert second.process.wait(15) == 2
+    assert not (tmp_path / "started").exists()
 
 
 def test_kill_nine_of_the_runtime_leaves_no_orphan(start):
@@ -118,22 +155,24 @@ def test_kill_nine_of_the_runtime_leaves_no_orphan(start):
 
 
 def test_a_kill_in_the_middle_of_a_repair_forgets_no_incident_and_repeats_no_finished_rung(start, tmp_path):
-    config = tmp_path / "conf" / "deployment" / "slow.yaml"
-    config.parent.mkdir(parents=True)
     marks = tmp_path / "marks"
-    config.write_text(
-        "# @package _global_\n"
-        "services:\n"
-        "  ill:\n"
-        "    interval_s: 0.2\n"
-        "    reprobe_ms: 50\n"
-        f"    probe: {{kind: exec, command: [test, -e, {tmp_path}/well]}}\n"
-        "    repair:\n"
-        f"      - {{kind: exec, command: [sh, -c, 'echo first >> {marks}']}}\n"
-        f"      - {{kind: exec, command: [sh, -c, 'echo second >> {marks}; sleep 30'], timeout_s: 60}}\n"
-        "    repair_policy: {verify_timeout_s: 1, healthy_delay_s: 0.2, backoff_base_s: 0.1}\n"
+    arguments = (
+        *deployment(
+            tmp_path,
+            f"""
+            services:
+              ill:
+                interval_s: 0.2
+                reprobe_ms: 50
+                probe: {{kind: exec, command: [test, -e, "{tmp_path}/well"]}}
+                repair:
+                  - {{kind: exec, command: [sh, -c, "echo first >> {marks}"]}}
+                  - {{kind: exec, command: [sh, -c, "echo second >> {marks}; sleep 30"], timeout_s: 60}}
+                repair_policy: {{verify_timeout_s: 1, healthy_delay_s: 0.2, backoff_base_s: 0.1}}
+            """,
+        ),
+        "+selfhealing=v2",
     )
-    arguments = ("--config-dir", str(tmp_path / "conf"), "deployment=slow", "+selfhealing=v2")
     program = start(*arguments).ready()
     incident = program.wait_for("incident_opened", service="ill")["incident"]
     program.wait_for("repair_started", service="ill", rung=1)
