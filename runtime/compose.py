@@ -23,7 +23,7 @@ from runtime.arguments import Arguments, parse_arguments
 from runtime.consistency import inconsistencies
 from runtime.loader import LARGEST_FILE, Loader, to_path
 from runtime.overrides import read_overrides
-from runtime.problems import CompositionError, Path, Problem, scrub
+from runtime.problems import CompositionError, Path, Problem, describe, scrub
 from runtime.provenance import Origins, shown_file
 from runtime.settings import RootSettings
 from runtime.validation import problems_of
@@ -106,7 +106,8 @@ def _broken(error: Exception, loader: Loader) -> Problem:  # noqa: PLR0911  a ca
         context = f" {error.context}" if error.context else ""
         return Problem((place,), f"is no YAML, at column {mark.column + 1}: {text}{context}")
     if isinstance(error, UnicodeDecodeError):
-        return Problem(("configuration",), f"a file is not UTF-8: {error}", hint="save it as UTF-8")
+        where = next((shown_file(file) for file in loader.files() if not _is_utf8(file)), "configuration")
+        return Problem((where,), f"is not UTF-8: {error}", hint="save it as UTF-8")
     text = scrub(str(error).strip())
     listed = re.match(r"In '([^']+)'", text)
     source = f"the defaults list of {listed[1]}.yaml" if listed else ""
@@ -149,6 +150,14 @@ def _is_open(node: DictConfig) -> bool:
     return not (node._is_none() or node._is_missing() or node._is_interpolation())
 
 
+def _is_utf8(file: FilePath) -> bool:
+    try:
+        file.read_text("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _resolve(config: DictConfig) -> tuple[dict[str, Any], list[Problem]]:
     """Return the configuration as plain JSON types, and a problem for each value that cannot be known."""
     problems: list[Problem] = []
@@ -179,9 +188,10 @@ def _resolve(config: DictConfig) -> tuple[dict[str, Any], list[Problem]]:
     def mapping(container: DictConfig, path: Path) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key in container:
-            name = json.dumps(key) if isinstance(key, (bool, int, float)) else str(key)
-            if name in result:
-                problems.append(Problem((*path, name), "stands here twice, once as a string", hint="keep one of them"))
+            name = key if isinstance(key, str) else json.dumps(key)
+            if not isinstance(key, str):
+                found = f"this name is no text: YAML reads it as {describe(key)}"
+                problems.append(Problem((*path, name), found, hint="put it in quotes"))
             result[name] = plain(container, key, (*path, name))
         return result
 
@@ -208,7 +218,7 @@ def _validate(
     try:
         settings = RootSettings.model_validate_json(json.dumps(raw), strict=True)
     except ValidationError as error:
-        known = problems_of(error, RootSettings, loader.groups)
+        known = problems_of(error, RootSettings, loader.groups, names)
         problems = [p for p in known if not any(p.path[: len(path)] == path for path in unresolved)]
         rest = _without(raw, [problem.path for problem in known])
         try:

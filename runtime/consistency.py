@@ -61,7 +61,7 @@ def _dependencies(services: Mapping[str, ServiceSettings], names: tuple[str, ...
     try:
         DependencyGraph({name: [need for need in needs if need in known] for name, needs in known.items()})
     except DependencyError as error:
-        yield Problem(("services",), str(error))
+        yield Problem(("services", error.members[0], "depends_on"), str(error))
 
 
 def _maintenance(settings: RootSettings, names: tuple[str, ...]) -> Iterator[Problem]:
@@ -155,7 +155,7 @@ def _parts_without_process(name: str, service: ServiceSettings) -> Iterator[Prob
 def _rungs_without_module(name: str, service: ServiceSettings) -> Iterator[Problem]:
     for path, rung in _rungs_of(service):
         if rung.kind in _ABSENT_MODULES:
-            found = f"{rung.kind} needs a {_ABSENT_MODULES[rung.kind]} module, and the configuration has none"
+            found = f"{rung.kind} needs the {_ABSENT_MODULES[rung.kind]} module, and the configuration has none"
             yield Problem(("services", name, *path), found, "restart, exec, webhook, callable")
 
 
@@ -181,7 +181,6 @@ def _commands(name: str, service: ServiceSettings) -> Iterator[Problem]:
         folder = FilePath(cwd or ".")
         if not folder.is_dir():
             yield Problem(("services", name, *path, "cwd"), f"{cwd!r} is not a folder", "a folder that exists")
-            continue
         program = command[0].replace("{python}", sys.executable)
         place = str(folder / program) if "/" in program else program
         if shutil.which(place, path=env.get("PATH", os.environ.get("PATH"))) is None:

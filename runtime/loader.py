@@ -64,11 +64,13 @@ class Loader:
             if group != "hydra" and (options := repository.get_group_options(group, ObjectType.CONFIG))
         }
 
+    def files(self) -> list[Path]:
+        """Return the configuration files of the user's own folder."""
+        return [] if self.directory is None else [file for file in self.directory.rglob("*.yaml") if file.is_file()]
+
     def too_large(self) -> list[Path]:
-        """Return the files of the user's folder that are larger than any configuration."""
-        if self.directory is None:
-            return []
-        return [file for file in self.directory.rglob("*.yaml") if file.stat().st_size > LARGEST_FILE]
+        """Return those that are larger than any configuration."""
+        return [file for file in self.files() if file.stat().st_size > LARGEST_FILE]
 
     def parse(self, text: str) -> Override:
         """Parse one override. Raises OverrideParseException."""

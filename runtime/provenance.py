@@ -51,7 +51,13 @@ class Origins:
             self._walk(setting.value, setting.path, lambda _, said=setting.said: said)
 
     def of(self, path: Path) -> str:
-        """Return where ``path``, or else the nearest mapping around it, was set; empty for built-in defaults."""
+        """Return where ``path`` was set, or else what is below it, or else the nearest mapping around it.
+
+        Empty for built-in defaults.
+        """
+        below = (origin for known, origin in self._origins.items() if known[: len(path)] == path)
+        if (inside := self._origins.get(path) or next(below, None)) is not None:
+            return str(inside)
         for length in range(len(path), 0, -1):
             if (origin := self._origins.get(path[:length])) is not None:
                 return str(origin)

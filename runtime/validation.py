@@ -18,9 +18,14 @@ from runtime.problems import HIDDEN, Path, Problem, describe, is_secret, scrub
 Schema = Mapping[str, Any]
 
 
-def problems_of(error: ValidationError, model: type[BaseModel], groups: Iterable[str] = ()) -> list[Problem]:
-    """Translate every error; several about one key (the members of a union) become one. Sources are left empty."""
-    explainer = _Explainer(model.model_json_schema(), tuple(groups))
+def problems_of(
+    error: ValidationError, model: type[BaseModel], groups: Iterable[str] = (), services: Iterable[str] = ()
+) -> list[Problem]:
+    """Translate every error; several about one key (the members of a union) become one. Sources are left empty.
+
+    ``groups`` and ``services`` are the names that a mistaken one may have meant.
+    """
+    explainer = _Explainer(model.model_json_schema(), tuple(groups), tuple(services))
     problems: dict[Path, Problem] = {}
     details = error.errors(include_url=False)
     for detail in details:
@@ -36,8 +41,9 @@ def _below(loc: tuple[int | str, ...], above: tuple[int | str, ...]) -> bool:
 
 
 class _Explainer:
-    def __init__(self, schema: Schema, groups: tuple[str, ...]) -> None:
+    def __init__(self, schema: Schema, groups: tuple[str, ...], services: tuple[str, ...]) -> None:
         self._root = schema
+        self._services = services
         self._definitions: Schema = schema.get("$defs", {})
         self._groups = groups
 
@@ -47,8 +53,8 @@ class _Explainer:
         context = detail.get("ctx", {})
         match detail["type"]:
             case "extra_forbidden" if path[0] in self._groups and len(path) == 1:
-                found = "a file of this group sets keys that do not belong below its own name"
-                return Problem(path, found, hint="let its first line be: # @package _global_")
+                found = "a file of this group sets keys that do not belong below its own name, or none at all"
+                return Problem(path, found, hint="let its first line be: # @package _global_, and keys follow")
             case "extra_forbidden":
                 names = [*parent.get("properties", {}), *(self._groups if len(path) == 1 else ())]
                 known = sorted(dict.fromkeys(names))
@@ -66,6 +72,9 @@ class _Explainer:
                 options = [str(option) for option in schema.get("enum", [schema.get("const")])]
                 near = did_you_mean(str(detail["input"]), options)
                 return Problem(path, found + near, self._allowed(schema))
+            case "value_error" if path[:1] == ("services",) and len(path) == 2:
+                others = [name for name in self._services if name != path[1]]
+                return Problem(path, scrub(str(context["error"])) + did_you_mean(path[1], others))
             case "value_error":
                 text = HIDDEN + " cannot be used" if is_secret(path) else scrub(str(context["error"]))
                 return Problem(path, text, "" if schema.get("type") == "object" else self._note(schema))

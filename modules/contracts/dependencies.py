@@ -34,7 +34,8 @@ class DependencyGraph:
         except CycleError as error:
             path = list(reversed(error.args[1]))
             raise DependencyError(
-                f"services depend on each other in a circle: {' -> '.join(path)}; remove one of these depends_on"
+                f"services depend on each other in a circle: {' -> '.join(path)}; remove one of these depends_on",
+                members=tuple(dict.fromkeys(path)),
             ) from None
         self._rank = {name: rank for rank, name in enumerate(self._order)}
         self._needed_by: dict[str, list[str]] = {name: [] for name in self._needs}

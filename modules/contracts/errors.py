@@ -38,7 +38,11 @@ class DuplicateServiceError(SelfrightError, ValueError):
 
 
 class DependencyError(ConfigurationError):
-    """Dependencies name an unknown service or form a cycle."""
+    """Dependencies name an unknown service or form a cycle; ``members`` are those of the cycle."""
+
+    def __init__(self, message: str, members: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.members = members
 
 
 class StateError(SelfrightError):
@@ -55,5 +59,6 @@ class ProcessError(SelfrightError):
 
 def did_you_mean(found: str, allowed: Iterable[str]) -> str:
     """Return ``" (did you mean 'x'?)"`` for the nearest allowed name, or an empty string."""
-    near = difflib.get_close_matches(found, list(allowed), n=1, cutoff=0.6)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    names = {name.lower(): name for name in allowed}
+    near = difflib.get_close_matches(found.lower(), names, n=1, cutoff=0.6)
+    return f" (did you mean {names[near[0]]!r}?)" if near else ""

@@ -19,9 +19,9 @@ UNFIT = {
     "itself": (f"{{a: {{{TCP}, depends_on: [a]}}}}", "in a circle: a -> a"),
     "clear_cache": (
         f"{{a: {{{TCP}, repair: [{{kind: clear_cache}}]}}}}",
-        "services.a.repair.0: clear_cache needs a caching",
+        "services.a.repair.0: clear_cache needs the caching",
     ),
-    "open_breaker": (f"{{a: {{{TCP}, repair: [{{kind: open_breaker}}]}}}}", "open_breaker needs a orchestration"),
+    "open_breaker": (f"{{a: {{{TCP}, repair: [{{kind: open_breaker}}]}}}}", "open_breaker needs the orchestration"),
     "restart": (f"{{a: {{{TCP}, repair: [{{kind: restart}}]}}}}", "services.a.repair.0: a restart rung, but"),
     "process probe": ("{a: {probe: {kind: process}}}", "services.a.probe: a process probe, but"),
     "process role": ("{a: {probes: {liveness: {kind: process}}}}", "services.a.probes.liveness: a process probe, but"),

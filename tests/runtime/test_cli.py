@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -148,7 +148,7 @@ def test_an_unexpected_failure_is_one_line_with_a_hint_and_exit_code_1(run, monk
     ("arguments", "code"), [(["mode=check"], 0), (["+selfhealing=v9"], 2), (["slo.latency_ms=fast"], 2)]
 )
 def test_the_process_ends_soon_without_traceback_and_leaves_nothing_behind(tmp_path, arguments, code):
-    begin = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [sys.executable, "-m", "runtime", *arguments],
         cwd=tmp_path,
@@ -158,10 +158,11 @@ def test_the_process_ends_soon_without_traceback_and_leaves_nothing_behind(tmp_p
         timeout=30,
         check=False,
     )
-    took = time.perf_counter() - begin
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    took = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert (done.returncode, "Traceback" in done.stderr) == (code, False)
     assert list(tmp_path.iterdir()) == []
-    assert took < 3  # a second on a quiet machine; scripts/bench measures it
+    assert took < 2  # CPU seconds, of which half a second is usual; scripts/bench measures wall time
 
 
 def test_checking_loads_nothing_that_only_serving_needs(tmp_path):

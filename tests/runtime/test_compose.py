@@ -156,9 +156,48 @@ def test_two_services_of_one_name_are_refused_with_file_and_line(shop):
     assert "'a' stands here for the second time" in found["d/deployment/shop.yaml:4"].found
 
 
-def test_a_name_given_as_number_and_as_string_is_one_name_twice(shop):
-    arguments = shop('services:\n  1: {probe: {kind: tcp, port: 1}}\n  "1": {probe: {kind: tcp, port: 2}}\n')
-    assert "twice" in problems(*arguments)["services.1"].found
+@pytest.mark.parametrize(("written", "key"), [("1", "1"), ("on", "true"), ("no", "false"), ("1.5", "1.5")])
+def test_a_name_that_yaml_does_not_read_as_text_is_refused(shop, written, key):
+    problem = problems(*shop(f"services:\n  {written}: {{probe: {{kind: tcp, port: 1}}}}\n"))[f"services.{key}"]
+    assert "no text" in problem.found
+    assert problem.hint == "put it in quotes"
+
+
+def test_a_quoted_name_may_look_like_anything(shop):
+    assert list(compose(shop('services:\n  "1": {probe: {kind: tcp, port: 1}}\n')).settings.services) == ["1"]
+
+
+def test_a_service_that_nobody_knows_is_told_with_where_it_was_set_and_the_nearest(here):
+    problem = problems("services.apii.interval_s=3")["services.apii"]
+    assert "did you mean 'api'?" in problem.found
+    assert problem.source == "command line: services.apii.interval_s=3"
+
+
+def test_a_circle_is_told_at_one_of_its_services(here):
+    problem = problems("services.store.depends_on=[worker]")["services.store.depends_on"]
+    assert "store -> worker -> store" in problem.found
+    assert problem.source == "command line: services.store.depends_on=[worker]"
+
+
+def test_capital_letters_do_not_hide_the_nearest_name(here):
+    assert "'info'" in problems("log.level=INFO")["log.level"].found
+
+
+def test_a_maintenance_time_without_an_offset_is_told_what_is_missing(here):
+    problem = problems("selfhealing.maintenance=[{start: '2026-01-01T00:00:00', end: '2026-01-02T00:00:00Z'}]")
+    assert "with an offset" in problem["selfhealing.maintenance.0.start"].found
+
+
+def test_a_file_larger_than_any_configuration_is_refused_unread(shop, here):
+    arguments = shop("")
+    (here / "d/deployment/shop.yaml").write_text("x: " + "y" * (1 << 20))
+    assert "more than a configuration" in problems(*arguments)["d/deployment/shop.yaml"].found
+
+
+def test_a_package_of_the_user_called_conf_is_not_taken_for_the_own_one(here, monkeypatch, write):
+    write("conf/__init__.py", "")
+    monkeypatch.syspath_prepend(str(here))
+    assert compose(["mode=check"]).deployment == "demo"
 
 
 def test_broken_yaml_is_told_with_file_line_and_column(shop):
@@ -171,13 +210,13 @@ def test_broken_yaml_is_told_with_file_line_and_column(shop):
 def test_a_file_that_is_not_utf8_is_told_as_such(here, shop):
     arguments = shop("")
     (here / "d/deployment/shop.yaml").write_bytes(b"\xff\xfe\x00")
-    assert "not UTF-8" in problems(*arguments)["configuration"].found
+    assert "not UTF-8" in problems(*arguments)["d/deployment/shop.yaml"].found
 
 
 def test_a_deployment_file_without_package_line_is_told_which_line_to_add(write):
     write("d/deployment/shop.yaml", "services: {}\n")
     problem = problems("deployment=shop", "--config-dir=d")["deployment"]
-    assert problem.hint.endswith("# @package _global_")
+    assert "# @package _global_" in problem.hint
     assert problem.source == "d/deployment/shop.yaml"
 
 

@@ -292,6 +292,12 @@ class RepairPolicySettings(Settings):
     stable_s: Wait = 600
     """So long after an incident the counters begin anew; sooner, the next incident goes on at the same rung."""
 
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.backoff_base_s > self.backoff_max_s:
+            raise ValueError(f"backoff_base_s ({self.backoff_base_s:g}) must not be above backoff_max_s")
+        return self
+
 
 class ServiceSLOSettings(Settings):
     """A service's own objectives; what is not said comes from the ``slo`` group."""
@@ -392,7 +398,13 @@ class MaintenanceSettings(Settings):
     @field_validator("start", "end", mode="before")
     @classmethod
     def _parse(cls, value: object) -> object:
-        return datetime.fromisoformat(value) if isinstance(value, str) else value
+        try:
+            time = datetime.fromisoformat(value) if isinstance(value, str) else value
+        except ValueError:
+            time = None
+        if not isinstance(time, datetime) or time.tzinfo is None:
+            raise ValueError(f"must be a time with an offset, such as 2026-01-31T03:00:00+01:00, found {value!r}")
+        return time
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
