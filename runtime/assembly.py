@@ -21,6 +21,7 @@ from runtime.graph import Graph, Hook
 from runtime.parts import Parts
 from runtime.registry import MONITORING, SELF_HEALING, Ground, Healing, Metering, Watch
 from runtime.settings import RootSettings
+from runtime.state import StateKeeper
 from runtime.telemetry import Telemetry
 from runtime.web.server import AdminServer
 
@@ -113,7 +114,7 @@ def _connect(graph: Graph, healing: Healing, metering: Metering, ground: Ground,
     """Say which component needs which. Children start before the admin server, whose import they overlap."""
     settings, events, store, clock = ground.settings, ground.events, ground.store, ground.clock
     trail = bridge.audit_trail(events, store, use_backend=ground.use_backend)
-    graph.add("state", Hook(stop=store.close, detail=lambda: settings.state.path))
+    graph.add("state", StateKeeper(store, settings.state.path, clock=clock, events=events))
     graph.add("audit", Hook(stop=trail.close), requires=("state",))
     graph.add("processes", supervisor, requires=("audit", "address"))
     watchers: list[str] = ["processes"]

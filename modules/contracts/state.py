@@ -68,6 +68,13 @@ class StateStore(Protocol):
         """Return kept slots that begin at ``since`` or later. Old slots are merged into hours by the store."""
         ...
 
+    def check(self) -> str | None:
+        """See that what is written still lands where it is expected, and mend what can be mended.
+
+        Returns a sentence when something was mended. Raises StateError when nothing can be written.
+        """
+        ...
+
     def close(self) -> None:
         """Write what is pending and close; safe twice."""
         ...

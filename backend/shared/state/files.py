@@ -18,7 +18,7 @@ class FileLock:
     """Holds ``<path>.lock`` from construction to ``release``. Raises StateError that names the holder's pid."""
 
     def __init__(self, path: Path) -> None:
-        lock = path.with_name(path.name + ".lock")
+        lock = self._name = path.with_name(path.name + ".lock")
         try:
             self._descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
@@ -43,9 +43,22 @@ class FileLock:
                 " choose a state.path on a local disk with free space"
             ) from None
 
+    @property
+    def in_place(self) -> bool:
+        """Whether the file that is locked still bears its name; somebody may have removed it."""
+        return is_file(self._name, os.fstat(self._descriptor))
+
     def release(self) -> None:
         """Let others in. The file stays: to remove it would let two programs hold two files of one name."""
         os.close(self._descriptor)
+
+
+def is_file(path: Path, known: os.stat_result) -> bool:
+    """Whether ``path`` names the file that ``known`` describes."""
+    try:
+        return os.path.samestat(path.stat(), known)
+    except OSError:
+        return False
 
 
 def set_aside(path: Path, now: float) -> Path:

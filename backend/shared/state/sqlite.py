@@ -13,12 +13,12 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from backend.shared.state import schema
-from backend.shared.state.files import FileLock, set_aside
+from backend.shared.state.files import FileLock, is_file, set_aside
 from modules.contracts.clock import Clock
 from modules.contracts.errors import StateError
 from modules.contracts.state import AuditRecord, Document
@@ -61,6 +61,7 @@ class SqliteStore:
         self.notes: list[str] = []
         self._clock = clock
         self._mutex = threading.Lock()
+        self._identity: os.stat_result | None = None
         self._make_folder()
         self._file_lock = FileLock(self.path)
         try:
@@ -176,6 +177,40 @@ class SqliteStore:
         )
         return {start: (good, total) for start, good, total in rows}
 
+    def check(self) -> str | None:
+        """Write something, after putting back a file that was removed or replaced under the program's feet.
+
+        What was stored until now is still held by the open file without a name, and is copied from there. Returns
+        a sentence when that was done. Raises StateError when nothing can be written.
+        """
+        mended = None
+        with self._mutex:
+            if not self._file_lock.in_place:
+                held, self._file_lock = self._file_lock, FileLock(self.path)
+                held.release()
+                mended = f"the lock of state file {self.path} had been removed and was taken again"
+            if self._identity is None or not is_file(self.path, self._identity):
+                self._put_back(self._usable())
+                mended = f"state file {self.path} had been removed or replaced and was written again, nothing is lost"
+        with self._transaction() as db:
+            db.execute("UPDATE schema_version SET version = version")
+        return mended
+
+    def _put_back(self, db: sqlite3.Connection) -> None:
+        copy = self.path.with_name(f"{self.path.name}.new")
+        try:
+            with closing(sqlite3.connect(copy)) as fresh:
+                db.backup(fresh)
+            copy.replace(self.path)
+            db.close()  # before the new one is opened: closing removes the write-ahead log of that name
+        except (sqlite3.Error, OSError) as error:
+            copy.unlink(missing_ok=True)
+            raise StateError(
+                f"state file {self.path} was removed, and cannot be written again ({error}); what happens from now is"
+                " lost at the end: make room or permit writing there, and restart"
+            ) from None
+        self._db = self._connect()
+
     def close(self) -> None:
         with self._mutex:
             if self._db is None:
@@ -236,6 +271,7 @@ class SqliteStore:
             db.execute("PRAGMA synchronous = NORMAL")
             db.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}")
             schema.migrate(db)
+            self._identity = self.path.stat()
             # A file that cannot be written is told now, not at the first record hours later.
             db.execute("BEGIN IMMEDIATE")
             db.execute("UPDATE schema_version SET version = version")
