@@ -80,6 +80,7 @@ class ServiceView(_View):
     """Failed services that it depends on, roots first; while there are any it is not repaired."""
     flapping: bool
     paused: bool
+    """Whether its checks or its repair are paused."""
     process: ProcessView | None
     slo: SLOView | None
     repair: RepairView | None
@@ -145,7 +146,7 @@ def look_at(parts: Parts, name: str) -> ServiceView:
         depends_on=health.depends_on,
         affected_by=health.affected_by,
         flapping=health.flapping,
-        paused=health.paused,
+        paused=health.paused or (repair is not None and repair.paused),
         process=ProcessView.model_validate(process, from_attributes=True) if process else None,
         slo=_slo_view(parts, name, report) if report else None,
         repair=_repair_view(repair) if repair else None,

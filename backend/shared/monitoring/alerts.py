@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from backend.shared.monitoring.alert_book import Alert, AlertBook, Notice
+from backend.shared.monitoring.alert_book import FIRING, RESOLVED, Alert, AlertBook, Notice
 from backend.shared.monitoring.alert_targets import DeliveryError, Target, build_targets
 from backend.shared.self_healing.settings import AlertSettings
 from modules.contracts.clock import Clock
@@ -41,6 +41,8 @@ BACKOFF_BASE_S = 1.0
 BACKOFF_MAX_S = 60.0
 WAITING_MAX = 1000
 """Messages that wait for one target; more are not sent to it, and that is said."""
+RETRY_S = 60.0
+"""After its last try a message is not given up: whatever a target still has to be told is tried again so often."""
 FLUSH_S = 2.0
 """How long ``stop`` waits for messages that are on their way."""
 
@@ -52,6 +54,8 @@ class _Lane:
     target: Target
     queue: asyncio.Queue[Notice] = field(default_factory=lambda: asyncio.Queue(WAITING_MAX))
     fault: str | None = None
+    retry_at: float | None = None
+    failed: set[tuple[str, str]] = field(default_factory=set)
 
 
 class AlertManager:
@@ -152,7 +156,14 @@ class AlertManager:
             except Exception as error:  # people must still be told of what comes next
                 self._report(error)
                 await self._clock.sleep(1)
-            due = self._book.next_due()
+            due = min(
+                (
+                    at
+                    for at in (self._book.next_due(), *(lane.retry_at for lane in self._lanes.values()))
+                    if at is not None
+                ),
+                default=None,
+            )
             with suppress(TimeoutError):
                 async with asyncio.timeout(None if due is None else max(0.0, due - self._clock.monotonic())):
                     await self._wake.wait()
@@ -186,6 +197,20 @@ class AlertManager:
         for alert in self._book.take_reminders():
             self._save(alert.key)
             self._send(Notice(alert, reminder=True))
+        now = self._clock.monotonic()
+        for lane in self._lanes.values():
+            if lane.retry_at is not None and lane.retry_at <= now:
+                self._retry(lane, now)
+
+    def _retry(self, lane: _Lane, now: float) -> None:
+        """Tell a target again what it has not heard, in its newest state; not while messages still wait for it."""
+        if not lane.queue.empty():
+            lane.retry_at = now + RETRY_S
+            return
+        lane.retry_at = None
+        for name, alert in list(self._book.untold()):
+            if name == lane.target.name:
+                self._enqueue(name, Notice(alert))
 
     def _fire(
         self,
@@ -263,12 +288,17 @@ class AlertManager:
         return None
 
     def _failed(self, target: str, notice: Notice, detail: str) -> None:
-        alert = notice.alert
-        self._events.publish(AlertFailed(service=alert.service, alert=alert.key, target=target, detail=detail))
-        self._settle(notice, target)
+        """Say once that a message did not arrive, and try again later what is still to be told."""
+        lane, alert = self._lanes[target], notice.alert
+        lane.retry_at = self._clock.monotonic() + RETRY_S
+        self._wake.set()
+        if (alert.key, alert.state) not in lane.failed:
+            lane.failed.add((alert.key, alert.state))
+            self._events.publish(AlertFailed(service=alert.service, alert=alert.key, target=target, detail=detail))
 
     def _settle(self, notice: Notice, target: str) -> None:
         self._book.settle(notice.alert, target)
+        self._lanes[target].failed -= {(notice.alert.key, FIRING), (notice.alert.key, RESOLVED)}
         self._save(notice.alert.key)
 
     # --- the store ---

@@ -473,3 +473,38 @@ async def test_the_message_says_what_since_when_and_until_when():
     assert (resolved["status"], resolved["startsAt"]) == ("resolved", firing["startsAt"])
     lasted = datetime.fromisoformat(resolved["endsAt"]) - datetime.fromisoformat(resolved["startsAt"])
     assert lasted.total_seconds() == pytest.approx(90, abs=0.01)
+
+
+@virtual_time
+async def test_a_receiver_that_was_down_is_told_once_it_is_back_and_its_failure_is_said_once():
+    people = Recorder(faults=[DeliveryError("refused")] * 9)
+    async with Desk(people, retries=2, reminder_s=0) as desk:
+        await desk.say(gave_up())
+        await asyncio.sleep(5 * alerts_module.RETRY_S)
+        assert people.told == ["firing"]
+        assert len(desk.of(AlertFailed)) == 1
+        await desk.say(closed())
+    assert people.told == ["firing", "resolved"]
+
+
+@virtual_time
+async def test_a_receiver_that_missed_the_whole_alert_is_told_only_how_it_ended():
+    people = Recorder(faults=[DeliveryError("refused")] * 6)
+    async with Desk(people, retries=2, reminder_s=0) as desk:
+        await desk.say(gave_up())
+        await asyncio.sleep(10)
+        await desk.say(closed())
+        await asyncio.sleep(3 * alerts_module.RETRY_S)
+    assert people.told == ["resolved"]
+
+
+@virtual_time
+async def test_what_was_not_delivered_is_tried_again_after_a_restart(open_store):
+    deaf = Recorder(faults=[DeliveryError("refused")] * 3)
+    async with Desk(deaf, store=open_store(), retries=2) as desk:
+        await desk.say(gave_up())
+        await asyncio.sleep(20)
+    people = Recorder()
+    async with Desk(people, store=open_store()):
+        await asyncio.sleep(1)
+    assert people.told == ["firing"]
