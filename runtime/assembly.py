@@ -73,13 +73,16 @@ def _assemble(ground: Ground, deployment: str, notes: list[str]) -> Deployment:
         {name: _process_spec(s) for name in dependencies.order if (s := settings.services[name]).process},
         clock=clock,
         events=events,
+        environment=lambda: {"SELFRIGHT_URL": admin.address},
     )
     heartbeats = Heartbeats(clock)
     healing = SELF_HEALING[settings.selfhealing.version](ground)
     metering = MONITORING[settings.monitoring.version](ground)
     extensions = Extensions(settings.extensions)
     for name in dependencies.order:
-        context = BuildContext(name, clock, heartbeats, extensions.load, supervisor, dependencies.restart_group)
+        context = BuildContext(
+            name, clock, heartbeats, extensions.load, supervisor, dependencies.restart_group, supervisor.guard
+        )
         _register(healing, name, settings.services[name], context, ground.use_backend)
 
     backend = bridge.detect_self_healing()

@@ -33,6 +33,7 @@ def inconsistencies(settings: RootSettings, names: tuple[str, ...]) -> Iterator[
     yield from _alerts(settings)
     if settings.backend != "off":  # the local store is in memory
         yield from _state(FilePath(settings.state.path))
+    yield from _short_restarts(settings.services)
     extensions = Extensions(settings.extensions)
     for name, service in settings.services.items():
         yield from _parts_without_process(name, service)
@@ -150,6 +151,28 @@ def _parts_without_process(name: str, service: ServiceSettings) -> Iterator[Prob
         if rung.kind == "restart":
             found = "a restart rung, but the service has no process to restart"
             yield Problem(("services", name, *path), found, hint=f"{hint}, or use an exec rung")
+
+
+def _short_restarts(services: Mapping[str, ServiceSettings]) -> Iterator[Problem]:
+    """A restart that may have to wait for every SIGKILL needs more time than that takes."""
+    stops = {name: service.process.stop_timeout_s for name, service in services.items() if service.process}
+    try:
+        graph = DependencyGraph(
+            {name: [need for need in service.depends_on if need in services] for name, service in services.items()}
+        )
+    except DependencyError:  # told already
+        return
+    for name, service in services.items():
+        for path, rung in _rungs_of(service):  # the default ladder takes the time that it needs
+            if rung.kind != "restart" or name not in stops:
+                continue
+            group = [member for member in graph.restart_group(name, rung.scope) if member in stops]
+            needed = sum(stops[member] for member in group)
+            if rung.timeout_s <= needed:
+                keys = " + ".join(f"services.{member}.process.stop_timeout_s ({stops[member]:g})" for member in group)
+                found = f"restarting {', '.join(group)} has {rung.timeout_s:g} s, and stopping may take {keys}"
+                hint = "give the rung more time, or the processes less"
+                yield Problem(("services", name, *path, "timeout_s"), found, f"above {needed:g}", hint)
 
 
 def _rungs_without_module(name: str, service: ServiceSettings) -> Iterator[Problem]:

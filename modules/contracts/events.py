@@ -91,16 +91,22 @@ class ProcessStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessExited(Event):
+    """A supervised process is gone. ``output`` is the last line that it wrote, at most 200 characters."""
+
     kind: ClassVar[str] = "process_exited"
     service: str
     pid: int
     exit_code: int
     expected: bool
+    output: str = ""
 
     @property
     def message(self) -> str:
         how = f"by signal {-self.exit_code}" if self.exit_code < 0 else f"with code {self.exit_code}"
-        return f"{self.service} (process {self.pid}) ended {how}{'' if self.expected else ', unexpectedly'}"
+        if self.expected:
+            return f"{self.service} (process {self.pid}) ended {how}"
+        said = f"; it said: {self.output}" if self.output else ""
+        return f"{self.service} (process {self.pid}) ended {how}, unexpectedly{said}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,12 +43,24 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Wait:
+    """For how long something has been waited, and how long it may take, in seconds."""
+
+    spent_s: float
+    allowed_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """One look at a service. ``detail`` is a sentence that names what was found and what was expected."""
+    """One look at a service. ``detail`` is a sentence that names what was found and what was expected.
+
+    ``wait`` is given when the outcome rests on time alone: FAIL, it took too long; ERROR, it is too early to tell.
+    """
 
     outcome: ProbeOutcome
     detail: str = ""
     facts: Mapping[str, float | str] = field(default_factory=dict)
+    wait: Wait | None = None
 
     @property
     def passed(self) -> bool:
@@ -232,13 +244,25 @@ class Heartbeats:
         return None if last is None else self._clock.monotonic() - last
 
 
+class GroupGuard(Protocol):
+    """Ends process groups with SIGKILL when this program dies, however it dies."""
+
+    def add(self, group: int) -> None:
+        """Guard a group from now on; never raises."""
+        ...
+
+    def drop(self, group: int) -> None:
+        """Forget a group that is gone: its number may come back for somebody else."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class BuildContext:
     """What probes and repair actions may be given when they are built from settings.
 
     ``load`` turns a dotted name into an object and refuses packages that are not allowed
     (ConfigurationError); ``processes`` is None where the runtime supervises none; ``restart_group`` names
-    what restarts with the service under a scope, in start order.
+    what restarts with the service under a scope, in start order; ``guard`` takes the groups of commands.
     """
 
     service: str
@@ -247,6 +271,7 @@ class BuildContext:
     load: Callable[[str], Any]
     processes: ProcessControl | None = None
     restart_group: Callable[[str, RestartScope], tuple[str, ...]] = lambda name, scope: (name,)
+    guard: GroupGuard | None = None
 
 
 # --- repair -----------------------------------------------------------------------------------------
@@ -461,6 +486,13 @@ class ProcessStatus:
     started_at: float | None
     restarts: int
     exit_code: int | None
+
+    @property
+    def ending(self) -> str:
+        """How it ended last: ``"ended with code 3"``, ``"was ended by signal 9"`` or ``"has not been started"``."""
+        if self.exit_code is None:
+            return "has not been started"
+        return f"was ended by signal {-self.exit_code}" if self.exit_code < 0 else f"ended with code {self.exit_code}"
 
 
 @dataclass(frozen=True, slots=True)

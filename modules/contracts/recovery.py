@@ -53,8 +53,9 @@ class Situation:
 
     @property
     def hurried(self) -> bool:
-        """Whether too little of the budget is left to wait between attempts."""
-        return self.budget_left is not None and self.budget_left < self.settings.skip_backoff_below
+        """Whether too little of the budget is left to wait for the first back-off; with a threshold of 0 never."""
+        threshold = self.settings.skip_backoff_below
+        return threshold > 0 and self.budget_left is not None and self.budget_left < threshold
 
 
 Rule = Callable[[Situation], Decision | None]
@@ -120,7 +121,7 @@ def unhealthy(on: Situation) -> Decision | None:
     return Decision(True, "unhealthy", on.found, skip_backoff=on.hurried)
 
 
-RULES: tuple[Rule, ...] = (paused, maintenance, starting, affected, flapping, unknown, degraded, unhealthy)
+RULES: tuple[Rule, ...] = (maintenance, starting, affected, paused, flapping, unknown, degraded, unhealthy)
 
 
 def decide(situation: Situation) -> Decision:

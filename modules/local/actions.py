@@ -11,13 +11,14 @@ from modules.contracts.clock import Clock
 from modules.contracts.errors import ConfigurationError, ProcessError, RepairError
 from modules.contracts.health import (
     BuildContext,
+    GroupGuard,
     ProcessControl,
     RepairAction,
     RepairContext,
     RepairFunction,
     Rung,
 )
-from modules.local.child import Child, Tail, spawn
+from modules.local.child import Tail, spawn, watch
 from modules.local.probes import is_async
 
 _OUTPUT_SHOWN = 500
@@ -78,11 +79,13 @@ class ExecAction:
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
         clock: Clock,
+        guard: GroupGuard | None = None,
     ) -> None:
         self._command = tuple(command)
         self._env = dict(env or {})
         self._cwd = cwd
         self._clock = clock
+        self._guard = guard
 
     @property
     def describe(self) -> str:
@@ -100,7 +103,7 @@ class ExecAction:
         except ProcessError as error:
             raise RepairError(str(error)) from error
         tail = Tail(_OUTPUT_SHOWN)
-        child = Child(process, tail=tail, on_exit=lambda child, code: None)
+        child = watch(process, tail=tail, guard=self._guard)
         try:
             code = await asyncio.shield(child.exited)  # cancelling a bare future would end it for the child too
         finally:
@@ -174,7 +177,7 @@ def _restart(settings: Any, context: BuildContext) -> RepairAction:
 
 
 def _exec(settings: Any, context: BuildContext) -> RepairAction:
-    return ExecAction(settings.command, env=settings.env, cwd=settings.cwd, clock=context.clock)
+    return ExecAction(settings.command, env=settings.env, cwd=settings.cwd, clock=context.clock, guard=context.guard)
 
 
 def _callable(settings: Any, context: BuildContext) -> RepairAction:

@@ -4,7 +4,8 @@ The exit is seen through a pidfd (a thread in ``waitid`` where the kernel has no
 reaped: its zombie keeps the process group's number from being used again while the rest of the group is
 killed. On Linux the child also dies with its parent (prctl PR_SET_PDEATHSIG, see prctl(2)). That signal
 follows the *thread* that forked, so a child is spawned synchronously in the loop's thread, and tied only
-when this is the main thread; elsewhere the guardian alone serves.
+when this is the main thread; elsewhere the guardian alone serves. Output is read at a bounded rate: who writes
+more waits at the full pipe, and costs this program next to nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,9 +25,15 @@ from typing import Any, Literal
 
 from modules.contracts.clock import Clock
 from modules.contracts.errors import ProcessError
+from modules.contracts.health import GroupGuard
 
 TAIL_BYTES = 64 * 1024
 _READ_BYTES = 64 * 1024
+_BURST_BYTES = 1024 * 1024
+_WINDOW_S = 0.1
+"""At most a burst is read in so long, and a small read counts as an eighth of a full one."""
+_LINE_CHARACTERS = 200
+_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _PR_SET_PDEATHSIG = 1
 _KILL_TIMEOUT_S = 5.0
 
@@ -39,15 +47,32 @@ class Tail:
     def __init__(self, limit: int = TAIL_BYTES) -> None:
         self._limit = limit
         self._data = bytearray()
+        self.written = 0
+        """All bytes so far, also those that are kept no more."""
 
     def write(self, data: bytes) -> None:
         self._data += data
+        self.written += len(data)
         if len(self._data) > 2 * self._limit:  # cut seldom, so that a byte is moved at most once on average
             del self._data[: -self._limit]
 
     def text(self) -> str:
         """Return the newest ``limit`` bytes as text, beginning with a whole character."""
-        newest = bytes(self._data[-self._limit :])
+        return self._newest(self._limit)
+
+    def last_line(self, since: int = 0) -> str:
+        """Return the last line with something in it that was written after the first ``since`` bytes.
+
+        At most 200 characters, and none that would move a terminal's cursor or change its colours.
+        """
+        for line in reversed(self._newest(min(self.written - since, self._limit)).splitlines()):
+            clean = "".join(char for char in _ESCAPES.sub("", line) if char.isprintable()).strip()
+            if clean:
+                return clean[:_LINE_CHARACTERS]
+        return ""
+
+    def _newest(self, count: int) -> str:
+        newest = bytes(self._data[-count:]) if count > 0 else b""
         whole = next((at for at, byte in enumerate(newest[:4]) if byte & 0xC0 != 0x80), 0)  # not inside a character
         return newest[whole:].decode("utf-8", "replace")
 
@@ -67,13 +92,16 @@ class Child:
         self._on_exit = on_exit
         self._loop = asyncio.get_running_loop()
         self._pidfd: int | None = None
+        self._window_began = 0.0
+        self._burst = 0
+        self._pause: asyncio.TimerHandle | None = None
         self.pid = process.pid
         self.ending = False
         """Whether its end was asked for."""
         self.exited: asyncio.Future[int] = self._loop.create_future()
         if process.stdout is not None:
             os.set_blocking(process.stdout.fileno(), False)
-            self._loop.add_reader(process.stdout.fileno(), self._read)
+            self._loop.add_reader(process.stdout.fileno(), self._drain)
         self._watch()
 
     @property
@@ -150,27 +178,47 @@ class Child:
         self.exited.set_result(code)
         self._on_exit(self, code)
 
-    def _read(self) -> bool:
-        """Read once; False when there is nothing more to read now."""
+    def _drain(self) -> None:
+        """Read once, and look away for a while after a burst."""
+        now = self._loop.time()
+        if now - self._window_began >= _WINDOW_S:
+            self._window_began, self._burst = now, 0
+        self._burst += max(self._read(), _READ_BYTES // 8)
+        output = self._process.stdout
+        if self._burst >= _BURST_BYTES and output is not None and not output.closed:
+            self._loop.remove_reader(output.fileno())
+            self._pause = self._loop.call_later(_WINDOW_S, self._loop.add_reader, output.fileno(), self._drain)
+
+    def _read(self) -> int:
+        """Read once and return how much; 0 when there is nothing more to read now."""
         output = self._process.stdout
         if output is None or output.closed:
-            return False
+            return 0
         try:
             data = os.read(output.fileno(), _READ_BYTES)
         except BlockingIOError:
-            return False
+            return 0
         if not data:
             self._close_output()
-            return False
-        if self._tail is not None:
+        elif self._tail is not None:
             self._tail.write(data)
-        return True
+        return len(data)
 
     def _close_output(self) -> None:
         output = self._process.stdout
+        if self._pause is not None:
+            self._pause.cancel()
         if output is not None and not output.closed:
             self._loop.remove_reader(output.fileno())
             output.close()
+
+
+def watch(process: subprocess.Popen[bytes], *, tail: Tail | None, guard: GroupGuard | None) -> Child:
+    """Watch a command that is no service; ``guard`` ends its group when this program dies before it."""
+    if guard is None:
+        return Child(process, tail=tail, on_exit=lambda child, code: None)
+    guard.add(process.pid)
+    return Child(process, tail=tail, on_exit=lambda child, code: guard.drop(child.pid))
 
 
 def spawn(

@@ -82,12 +82,23 @@ class Ladder:
     incident: Incident | None = None
     task: asyncio.Task[None] | None = None
     rung: int = 0
+    tries: int = 0
+    """Runs of the rung in use."""
     attempts: int = 0
     runs: deque[float] = field(default_factory=deque)
     ran_at: float = -math.inf
     closed_at: float = -math.inf
     paused: bool = False
     skipped: str | None = None
+
+    def spent_until(self, now: float) -> float:
+        """Until when the attempts of the interval are used up; long ago when they are not."""
+        options = self.options
+        while self.runs and self.runs[0] <= now - options.attempts_interval_s:
+            self.runs.popleft()
+        if len(self.runs) < options.attempts_per_interval:
+            return -math.inf
+        return self.runs[-options.attempts_per_interval] + options.attempts_interval_s
 
 
 def refuse_bad_options(name: str, options: RepairOptions) -> None:

@@ -19,14 +19,15 @@ from modules.contracts.health import (
     PASS,
     BuildContext,
     Check,
-    Heartbeats,
+    GroupGuard,
     Probe,
     ProbeOutcome,
     ProbeResult,
     ProcessControl,
 )
-from modules.local.child import Child, spawn
+from modules.local.child import spawn, watch
 from modules.local.connections import HttpProbe, TcpProbe, fail, judge
+from modules.local.heartbeat import HeartbeatProbe
 
 
 class ProbeSettings(Protocol):
@@ -77,19 +78,21 @@ class ExecProbe:
         cwd: str | None = None,
         timeout_s: float = 1.0,
         clock: Clock,
+        guard: GroupGuard | None = None,
     ) -> None:
         self._command = tuple(command)
         self._env = dict(env or {})
         self._cwd = cwd
         self._timeout_s = timeout_s
         self._clock = clock
+        self._guard = guard
 
     async def probe(self) -> ProbeResult:
         try:
             process = spawn(self._command, env=os.environ | self._env, cwd=self._cwd, output="discard")
         except ProcessError as error:  # the command cannot be started: that says nothing about the service
             return ProbeResult(ProbeOutcome.ERROR, str(error))
-        child = Child(process, tail=None, on_exit=lambda child, code: None)
+        child = watch(process, tail=None, guard=self._guard)
         try:
             if not await child.gone_within(self._clock, self._timeout_s):
                 return fail(f"{self._command[0]} did not end within {self._timeout_s * 1000:g} ms")
@@ -116,13 +119,26 @@ class ProcessProbe:
 
     async def probe(self) -> ProbeResult:
         status = self._processes.get_status(self._service)
-        if status.running:
-            return PASS
-        ended = "" if status.exit_code is None else f", its last exit code was {status.exit_code}"
-        return fail(f"its process does not run{ended}")
+        return PASS if status.running else fail(f"its process {status.ending}")
 
     async def close(self) -> None:
         """Nothing is held."""
+
+
+class SupervisedProbe:
+    """Asks ``probe`` only while the service's process runs; once that has ended there is nothing to wait for."""
+
+    def __init__(self, probe: Probe, service: str, processes: ProcessControl) -> None:
+        self.kind = probe.kind
+        self._probe = probe
+        self._process = ProcessProbe(service, processes)
+
+    async def probe(self) -> ProbeResult:
+        process = await self._process.probe()
+        return await self._probe.probe() if process.passed else process
+
+    async def close(self) -> None:
+        await self._probe.close()
 
 
 class PidfileProbe:
@@ -156,34 +172,6 @@ class PidfileProbe:
         """Nothing is held."""
 
 
-class HeartbeatProbe:
-    """Passes while the newest heartbeat is younger than ``ttl_s``; before the first there is no verdict for so long."""
-
-    kind = "heartbeat"
-
-    def __init__(self, service: str, ttl_s: float, *, heartbeats: Heartbeats, clock: Clock) -> None:
-        self._service = service
-        self._ttl_s = ttl_s
-        self._heartbeats = heartbeats
-        self._clock = clock
-        self._first_look: float | None = None
-
-    async def probe(self) -> ProbeResult:
-        now = self._clock.monotonic()
-        if self._first_look is None:
-            self._first_look = now
-        age = self._heartbeats.age(self._service)
-        if age is not None and age <= self._ttl_s:
-            return ProbeResult(ProbeOutcome.PASS, facts={"heartbeat_age_s": age})
-        if age is None and now - self._first_look <= self._ttl_s:
-            return ProbeResult(ProbeOutcome.ERROR, f"no heartbeat yet; the first is waited for {self._ttl_s:g} s")
-        last = "none came yet" if age is None else f"the last came {age:.1f} s ago"
-        return fail(f"no heartbeat within {self._ttl_s:g} s: {last}")
-
-    async def close(self) -> None:
-        """Nothing is held."""
-
-
 def is_async(function: object) -> TypeGuard[Callable[..., Awaitable[Any]]]:
     """Whether calling ``function`` gives a coroutine."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(type(function), "__call__"))  # noqa: B004, B009  the method is looked at, not whether there is one
@@ -194,7 +182,8 @@ def build_probe(settings: ProbeSettings, context: BuildContext) -> Probe:
     build = _BUILDERS.get(settings.kind)
     if build is None:
         raise _needs_backend(context, f"a probe of kind {settings.kind!r}")
-    return build(settings, context)
+    probe, processes = build(settings, context), _supervision(context)
+    return probe if processes is None else SupervisedProbe(probe, context.service, processes)
 
 
 def _http(settings: Any, context: BuildContext) -> Probe:
@@ -229,6 +218,7 @@ def _exec(settings: Any, context: BuildContext) -> Probe:
         cwd=settings.cwd,
         timeout_s=settings.timeout_ms / 1000,
         clock=context.clock,
+        guard=context.guard,
     )
 
 
@@ -237,12 +227,13 @@ def _process(settings: Any, context: BuildContext) -> Probe:
         raise _needs_backend(context, "max_rss_mb of a process probe")
     if settings.pidfile is not None:
         return PidfileProbe(settings.pidfile)
-    if context.processes is None or context.service not in context.processes.names:
+    processes = _supervision(context)
+    if processes is None:
         raise ConfigurationError(
             f"services.{context.service}: a process probe needs a process that the runtime supervises;"
             " give the service one, or the probe a pidfile"
         )
-    return ProcessProbe(context.service, context.processes)
+    return ProcessProbe(context.service, processes)
 
 
 def _callable(settings: Any, context: BuildContext) -> Probe:
@@ -256,7 +247,19 @@ def _callable(settings: Any, context: BuildContext) -> Probe:
 
 
 def _heartbeat(settings: Any, context: BuildContext) -> Probe:
-    return HeartbeatProbe(context.service, settings.ttl_s, heartbeats=context.heartbeats, clock=context.clock)
+    return HeartbeatProbe(
+        context.service,
+        settings.ttl_s,
+        heartbeats=context.heartbeats,
+        clock=context.clock,
+        processes=_supervision(context),
+    )
+
+
+def _supervision(context: BuildContext) -> ProcessControl | None:
+    """Who supervises the service's process, when it has one."""
+    supervised = context.processes is not None and context.service in context.processes.names
+    return context.processes if supervised else None
 
 
 _BUILDERS: Mapping[str, Callable[[Any, BuildContext], Probe]] = {

@@ -3,28 +3,27 @@
 Supervision as in Erlang/OTP's supervisors and s6, without a policy: an exit is published at once, whether
 to restart is repair's decision. Each child leads a process group; a group never outlives its leader, its
 leader never outlives this program (prctl, see ``child``), and a guardian process (see ``guardian``) ends
-what is left of all groups when this program is killed.
+what is left of all groups when this program is killed. What left its group is found by its mark, see there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import signal
+import secrets
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 from modules.contracts.clock import Clock
 from modules.contracts.component import ComponentState, ComponentStatus
 from modules.contracts.errors import ProcessError, UnknownServiceError
 from modules.contracts.events import ComponentFailed, EventBus, ProcessExited, ProcessStarted
-from modules.contracts.health import ProcessSpec, ProcessStatus
+from modules.contracts.health import GroupGuard, ProcessSpec, ProcessStatus
 from modules.local.child import Child, Tail, spawn
-
-_GUARDIAN = Path(__file__).with_name("guardian.py")
+from modules.local.guard import Guard
+from modules.local.guardian import MARK, end_marked
 
 
 @dataclass(slots=True, eq=False)
@@ -33,11 +32,14 @@ class _Service:
 
     name: str
     spec: ProcessSpec
+    mark: str
     tail: Tail = field(default_factory=Tail)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     child: Child | None = None
     restart: asyncio.Task[None] | None = None
     starts: int = 0
+    written_before: int = 0
+    """What earlier starts had written to the tail."""
     started_at: float | None = None
     exit_code: int | None = None
 
@@ -46,7 +48,8 @@ class ProcessSupervisor:
     """The processes of a deployment, by service name: a Component and a ProcessControl.
 
     ``order`` is the start order, such as ``DependencyGraph.order``: names without a process are passed over,
-    processes that it does not name come last. Must live in one event loop.
+    processes that it does not name come last. ``environment`` is asked at each start for variables that every
+    process gets below its own ``env``. Must live in one event loop.
     """
 
     def __init__(
@@ -56,13 +59,25 @@ class ProcessSupervisor:
         clock: Clock,
         events: EventBus,
         order: Sequence[str] | None = None,
+        environment: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._clock = clock
         self._events = events
         ordered = dict.fromkeys([*(name for name in order or () if name in specs), *specs])
-        self._services = {name: _Service(name, specs[name]) for name in ordered}
-        self._guardian = _Guardian(clock, events)
+        self._run = f"{secrets.token_hex(8)}/"
+        self._services = {
+            name: _Service(name, specs[name], f"{self._run}{number}/") for number, name in enumerate(ordered)
+        }
+        self._environment = environment
+        self._guardian = Guard(clock, events, self._run)
+        self._strays: set[str] = set()
+        self._sweep: asyncio.Task[None] | None = None
         self._state = ComponentState.CREATED
+
+    @property
+    def guard(self) -> GroupGuard:
+        """Who ends the process groups of commands when this program dies. Until ``stop`` has returned."""
+        return self._guardian
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -98,6 +113,7 @@ class ProcessSupervisor:
         if self._state is ComponentState.RUNNING:
             return
         self._state = ComponentState.RUNNING
+        self._guardian.open()
         try:
             for name in self._services:
                 await self.start_process(name)
@@ -123,6 +139,7 @@ class ProcessSupervisor:
         finally:
             left = [service.child for service in self._services.values() if service.child]
             await asyncio.gather(*(child.end(self._clock, 0) for child in left), return_exceptions=True)
+            await self._end_strays(self._run)
             await self._guardian.stop()
         if stuck:
             raise ProcessError("; ".join(stuck))
@@ -139,6 +156,7 @@ class ProcessSupervisor:
         service = self._get(name)
         async with service.lock:
             await self._end(service)
+            await self._end_strays_of(service)
 
     async def restart(self, name: str) -> None:
         """End the process if it runs and start it anew. Raises ProcessError or UnknownServiceError.
@@ -159,6 +177,7 @@ class ProcessSupervisor:
     async def _restart(self, service: _Service) -> None:
         async with service.lock:
             await self._end(service)
+            await self._end_strays_of(service)
             self._spawn(service)
 
     def _report_unheard(self, name: str, restart: asyncio.Task[None]) -> None:
@@ -182,13 +201,14 @@ class ProcessSupervisor:
         try:
             process = spawn(
                 command,
-                env={**os.environ, **spec.env},
+                env={**os.environ, **self._environment(), **spec.env, MARK: service.mark},
                 cwd=spec.cwd,
                 output="pipe" if spec.log == "tail" else spec.log,
             )
         except ProcessError as error:
             raise ProcessError(f"process {name!r} ({' '.join(spec.command)}) did not start: {error}") from error
         self._guardian.add(process.pid)
+        service.written_before = service.tail.written
         service.child = Child(process, tail=service.tail, on_exit=partial(self._exited, service))
         service.starts += 1
         service.started_at = self._clock.time()
@@ -206,78 +226,39 @@ class ProcessSupervisor:
         service.child = None
         service.exit_code = code
         self._guardian.drop(child.pid)
-        self._events.publish(ProcessExited(service=service.name, pid=child.pid, exit_code=code, expected=child.ending))
-
-
-class _Guardian:
-    """This program's end of the guardian process; begun anew when somebody kills it."""
-
-    def __init__(self, clock: Clock, events: EventBus) -> None:
-        self._clock = clock
-        self._events = events
-        self._child: Child | None = None
-        self._began = 0.0
-        self._groups: set[int] = set()
-        self.lost = False
-
-    def ensure(self) -> None:
-        """Start it unless it runs; without it the children still run, and still die with their parent."""
-        if self._child is not None:
-            return
-        try:
-            process = spawn(
-                [sys.executable, "-I", "-S", str(_GUARDIAN)],
-                env=os.environ,
-                cwd="/",
-                output="discard",
-                stdin="pipe",
-                tied=False,
-            )
-        except ProcessError as error:
-            self.lost = True
-            self._events.publish(ComponentFailed(component="process guardian", detail=str(error)))
-            return
-        self._child = Child(process, tail=None, on_exit=self._exited)
-        os.set_blocking(self._child.stdin, False)
-        self._began = self._clock.monotonic()
-        self.lost = False
-        for group in self._groups:
-            self._tell(f"add {group}\n")
-
-    def add(self, group: int) -> None:
-        self._groups.add(group)
-        self._tell(f"add {group}\n")
-
-    def drop(self, group: int) -> None:
-        self._groups.discard(group)
-        self._tell(f"drop {group}\n")
-
-    async def stop(self) -> None:
-        """End it; it kills what was not dropped. Safe twice."""
-        if self._child is not None:
-            child, self._child = self._child, None
-            child.ending = True
-            child.close_stdin()
-            if not await child.gone_within(self._clock, 2.0):
-                await child.end(self._clock, 0)
-
-    def _tell(self, line: str) -> None:
-        if self._child is None:
-            return
-        try:
-            os.write(self._child.stdin, line.encode())  # shorter than PIPE_BUF: whole or not at all
-        except BlockingIOError:  # it does not read: replace it
-            self._child.signal_group(signal.SIGKILL)
-        except OSError:
-            pass  # it has died, and its exit is about to be noticed
-
-    def _exited(self, child: Child, code: int) -> None:
-        if child.ending:
-            return
-        self._child = None
-        self.lost = True
         self._events.publish(
-            ComponentFailed(component="process guardian", detail=f"process {child.pid} ended with code {code}")
+            ProcessExited(
+                service=service.name,
+                pid=child.pid,
+                exit_code=code,
+                expected=child.ending,
+                output=service.tail.last_line(service.written_before),
+            )
         )
-        if self._clock.monotonic() - self._began >= 1.0:  # one that cannot live waits for the next start
-            self.ensure()
+        if not child.ending:  # an end that was asked for is followed by this anyway
+            self._sweep_soon(service.mark)
+
+    async def _end_strays_of(self, service: _Service) -> None:
+        """End what left the service's group; at a stop of everything once for all."""
+        if service.starts and self._state is not ComponentState.STOPPED:
+            await self._end_strays(service.mark)
+
+    async def _end_strays(self, mark: str) -> None:
+        await asyncio.wait({self._sweep_soon(mark)})
+
+    def _sweep_soon(self, mark: str) -> asyncio.Task[None]:
+        """Look for strays of ``mark``; many that are asked for at once are found by one look."""
+        self._strays.add(mark)
+        if self._sweep is None or self._sweep.done():
+            self._sweep = asyncio.create_task(self._sweep_all(), name="end strays")
+        return self._sweep
+
+    async def _sweep_all(self) -> None:
+        while self._strays:  # what is asked for meanwhile gets a look of its own
+            marks, self._strays = self._strays, set()
+            try:
+                for _ in end_marked(marks):
+                    await asyncio.sleep(0)
+            except Exception as error:  # it must neither hold up a restart nor be lost
+                detail = f"looking for strays: {type(error).__name__}: {error}"
+                self._events.publish(ComponentFailed(component="processes", detail=detail))

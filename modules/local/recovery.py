@@ -19,7 +19,7 @@ class LocalRecoverySettings:
     """The defaults of the settings model, for where there is none."""
 
     repair_degraded_below: float = 0
-    skip_backoff_below: float = 10
+    skip_backoff_below: float = 0
 
 
 class LocalRecoveryManager:

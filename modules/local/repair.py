@@ -50,6 +50,9 @@ from modules.local.actions import RestartAction, as_rung
 from modules.local.ladder import Caps, Incident, Ladder, LocalCaps, RepairUnhealthy, refuse_bad_options
 
 _NOT_WELL = (HealthStatus.UNHEALTHY, HealthStatus.DEGRADED)
+_NO_INCIDENT = ("affected", "maintenance")
+"""Rules for which a failed service has no incident: it is another's, or people are at work on it."""
+_QUIET_S = 5.0
 _LEAST_WAIT_S = 0.25
 """Between two looks of a verification."""
 
@@ -77,6 +80,8 @@ class LocalAutoRepair:
         self._ladders: dict[str, Ladder] = {}
         self._under_repair: set[str] = set()
         self._at_work: set[str] = set()
+        self._held: set[str] = set()
+        """What the rungs that run restart with their own services: it is not repaired for being stopped."""
         self._paused = False
         self._state = ComponentState.CREATED
         monitor.add_listener(self._heard)
@@ -184,22 +189,26 @@ class LocalAutoRepair:
         if ladder is None or self._state is not ComponentState.RUNNING:
             return
         ladder.changed.set()
-        if ladder.incident is not None:
+        if ladder.incident is not None or ladder.name in self._held:
             return
         if result.status not in _NOT_WELL:
             ladder.skipped = None
             return
         decision = self._policy.decide(self._monitor.get_status(ladder.name))
-        if decision.repair:
-            self._open(ladder, decision.reason, ordered=False)
-        else:
-            self._skip(ladder, decision.rule, decision.reason)
+        failed = result.status is HealthStatus.UNHEALTHY and decision.rule not in _NO_INCIDENT
+        incident = None
+        if decision.repair or failed:
+            incident = self._open(ladder, decision.reason if decision.repair else result.detail, ordered=False)
+        if not decision.repair:  # a failed service has an incident all the same, so that people know of it
+            self._skip(ladder, decision.rule, decision.reason, incident)
 
     def _open(self, ladder: Ladder, reason: str, *, ordered: bool) -> Incident:
         now = self._clock.monotonic()
         if now - ladder.closed_at >= ladder.options.stable_s:
-            ladder.rung = ladder.attempts = 0
+            ladder.rung = ladder.tries = ladder.attempts = 0
             ladder.runs.clear()
+        elif ordered and ladder.rung >= len(ladder.rungs):
+            ladder.rung = 0  # what a person orders begins a ladder that is spent anew
         number = f"{ladder.name}-{self._rng.getrandbits(24):06x}"
         incident = Incident(number, reason, self._clock.time(), now, ordered, run_now=ordered)
         ladder.incident = incident
@@ -216,7 +225,6 @@ class LocalAutoRepair:
                 if await self._give_up(ladder, incident):
                     break
                 ladder.rung = 0
-            ladder.rung = min(ladder.rung, max(0, len(ladder.rungs) - 1))
             healthy, how = True, f"{ladder.name} is healthy again"
             self._events.publish(
                 IncidentClosed(
@@ -243,16 +251,15 @@ class LocalAutoRepair:
         """Run rungs until the service is verified healthy (True) or the ladder has ended (False)."""
         while ladder.rung < len(ladder.rungs):
             rung = ladder.rungs[ladder.rung]
-            tries = 0
-            while tries < rung.attempts:
+            while ladder.tries < rung.attempts:
                 if not await self._turn(ladder, incident):
                     if await self._verify(ladder, incident):
                         return True
                     continue
-                tries += 1
+                ladder.tries += 1
                 if await self._run(ladder, incident, rung) and await self._verify(ladder, incident):
                     return True
-            ladder.rung += 1
+            ladder.rung, ladder.tries = ladder.rung + 1, 0
         return False
 
     async def _turn(self, ladder: Ladder, incident: Incident) -> bool:
@@ -267,12 +274,18 @@ class LocalAutoRepair:
             if health.status is HealthStatus.HEALTHY and not incident.run_now:
                 return False
             decision = self._policy.decide(health)
+            now = self._clock.monotonic()
             wait_s = self._wait_s(ladder, incident, free_at, decision)
             if (self._paused or ladder.paused) and not incident.ordered:
                 self._withdraw(ladder, "paused", "repair is paused", incident)
             elif not (decision.repair or incident.ordered):
                 self._withdraw(ladder, decision.rule, decision.reason, incident)
             elif wait_s > 0:
+                if wait_s > _QUIET_S and ladder.name in self._under_repair:
+                    self._release(ladder)  # nothing is done for it so long, and others may need the place
+                if wait_s > _QUIET_S and incident.phase is RepairPhase.WAITING and ladder.spent_until(now) > now:
+                    most = f"{options.attempts_per_interval} runs in {options.attempts_interval_s:g} s"
+                    self._tell_given_up(ladder, incident, f"{most} are the most that is allowed; it goes on by itself")
                 incident.next_at = self._clock.time() + wait_s
                 await self._changed_within(ladder, wait_s)
                 continue
@@ -287,13 +300,9 @@ class LocalAutoRepair:
     def _wait_s(self, ladder: Ladder, incident: Incident, free_at: float, decision: Decision) -> float:
         """How long back-off, cool-down and the attempts of an interval still hold up the next rung."""
         options, now = ladder.options, self._clock.monotonic()
-        while ladder.runs and ladder.runs[0] <= now - options.attempts_interval_s:
-            ladder.runs.popleft()
-        ready = [now, ladder.ran_at + options.cooldown_s]
-        if not (incident.ordered or decision.skip_backoff):
-            ready.append(free_at)
-        if len(ladder.runs) >= options.attempts_per_interval:
-            ready.append(ladder.runs[-options.attempts_per_interval] + options.attempts_interval_s)
+        ready = [now, ladder.ran_at + options.cooldown_s, ladder.spent_until(now)]
+        if not (incident.ordered or (decision.skip_backoff and ladder.attempts == 1)):
+            ready.append(free_at)  # a policy may drop the first back-off alone, for without any it would be a loop
         return max(ready) - now
 
     def _admit(self, ladder: Ladder) -> tuple[str, str] | None:
@@ -323,11 +332,14 @@ class LocalAutoRepair:
         ladder.runs.append(began)
         self._events.publish(RepairStarted(**about, dry_run=self._dry_run))
         outcome, detail = RungOutcome.INTERRUPTED, "ended before it was done"
+        held = set(rung.action.restarts) - {ladder.name} if isinstance(rung.action, RestartAction) else set()
+        self._held |= held
         try:
             outcome, detail = await self._act(ladder, incident, rung)
         finally:
             ladder.ran_at = self._clock.monotonic()
             self._at_work.discard(ladder.name)
+            self._held -= held
             self._wake_others(ladder)
             self._events.publish(
                 RepairEnded(**about, outcome=outcome.value, detail=detail, duration_s=ladder.ran_at - began)
@@ -383,12 +395,9 @@ class LocalAutoRepair:
         reason = "no rung of the ladder helped" if ladder.rungs else "it has no rung to try"
         if self._dry_run:
             reason = "this is a dry run"
-        incident.phase, incident.again, incident.ordered = RepairPhase.GAVE_UP, False, False
-        self._events.publish(
-            RepairGaveUp(service=ladder.name, incident=incident.id, attempts=len(incident.actions), reason=reason)
-        )
+        incident.again = incident.ordered = False
+        self._tell_given_up(ladder, incident, reason)
         self._release(ladder)
-        self._answer(ladder, incident, False, f"gave up: {reason}")
         while True:
             ladder.changed.clear()
             if incident.again and ladder.rungs:
@@ -400,6 +409,13 @@ class LocalAutoRepair:
             await ladder.changed.wait()
 
     # --- small parts ---
+
+    def _tell_given_up(self, ladder: Ladder, incident: Incident, reason: str) -> None:
+        incident.phase = RepairPhase.GAVE_UP
+        self._events.publish(
+            RepairGaveUp(service=ladder.name, incident=incident.id, attempts=len(incident.actions), reason=reason)
+        )
+        self._answer(ladder, incident, False, f"gave up: {reason}")
 
     def _answer(self, ladder: Ladder, incident: Incident, repaired: bool, detail: str) -> None:
         if incident.ended is not None and not incident.ended.done():

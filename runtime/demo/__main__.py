@@ -18,6 +18,10 @@ from urllib.parse import urlsplit
 from runtime.demo.server import Service
 from runtime.demo.services import Worker, api, store
 
+ADMIN = "SELFRIGHT_URL"
+"""The environment variable with the address of the admin API."""
+HEARTBEAT_PATH = "/api/v1/services/worker/heartbeat"
+
 
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65_535:
@@ -59,9 +63,22 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         if name != "store":
             kind.add_argument("--store", type=_url, required=name == "api", help="address of the store")
         if name == "worker":
-            kind.add_argument("--report", type=_url, required=True, help="where heartbeats are PUT")
+            kind.add_argument("--report", type=_url, help=f"where heartbeats are PUT; else ${ADMIN}{HEARTBEAT_PATH}")
             kind.add_argument("--every", type=_seconds, required=True, help="seconds between heartbeats")
-    return parser.parse_args(argv)
+    given = parser.parse_args(argv)
+    if given.service == "worker" and given.report is None:
+        given.report = _report(parser)
+    return given
+
+
+def _report(parser: argparse.ArgumentParser) -> str:
+    """Where a worker without ``--report`` sends its heartbeats: to the runtime that supervises it."""
+    admin = os.environ.get(ADMIN, "")
+    try:
+        return _url(admin) + HEARTBEAT_PATH
+    except argparse.ArgumentTypeError as error:
+        why = f"{ADMIN} {error}" if admin else f"the environment has no {ADMIN}, which a runtime gives its processes"
+        parser.error(f"worker needs --report: {why}")
 
 
 def _end(*_: Any) -> NoReturn:

@@ -39,10 +39,10 @@ class Fault:
         return {"kind": self.kind, **own.get(self.kind, {})}
 
 
-def parse(given: Mapping[str, Any]) -> Fault:
+def parse(given: Mapping[str, Any], latency_s: float = 2.0) -> Fault:
     """Read a fault from a query or a JSON object. Raises FaultError.
 
-    latency takes ``seconds`` (default 2) or ``ms``, 0 to one hour; error takes ``status`` (default 503).
+    latency takes ``seconds`` (default ``latency_s``) or ``ms``, 0 to one hour; error takes ``status`` (default 503).
     """
     kind = given.get("kind")
     if not isinstance(kind, str) or kind not in ALLOWED:
@@ -59,7 +59,7 @@ def parse(given: Mapping[str, Any]) -> Fault:
         seconds = (
             _number("ms", given["ms"], 3_600_000) / 1000
             if "ms" in given
-            else _number("seconds", given.get("seconds", 2), 3600)
+            else _number("seconds", given.get("seconds", latency_s), 3600)
         )
         return Fault(kind, seconds=seconds)
     if kind == "error":

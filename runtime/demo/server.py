@@ -30,13 +30,19 @@ Route = Callable[[str, bytes], Answer]
 
 
 class Service(socketserver.ThreadingMixIn, HTTPServer):
-    """One service on 127.0.0.1. ``routes`` maps a method and a path, or a path's beginning up to a slash."""
+    """One service on 127.0.0.1. ``routes`` maps a method and a path, or a path's beginning up to a slash.
+
+    ``latency_s`` is what the fault latency takes when nobody says how much.
+    """
 
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, name: str, port: int, routes: Mapping[tuple[str, str], Route]) -> None:
+    def __init__(
+        self, name: str, port: int, routes: Mapping[tuple[str, str], Route], *, latency_s: float = 2.0
+    ) -> None:
         self.name = name
+        self.latency_s = latency_s
         self.routes = routes
         self._fault: Fault | None = None
         self._changed = threading.Condition()
@@ -119,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _switch(self, query: str, body: bytes) -> None:
         if self.command == "POST":
             try:
-                fault = parse(_parameters(query, body))
+                fault = parse(_parameters(query, body), self.server.latency_s)
             except FaultError as error:
                 self._send(400, {"error": str(error)})
                 return

@@ -12,6 +12,8 @@ from runtime.demo.server import Answer, Service
 
 CALL_TIMEOUT_S = 0.5
 """For a call of one service to another: shorter than a probe waits, so that the reason reaches the prober."""
+WORKER_LATENCY_S = 10.0
+"""A heartbeat must be late by far more than a probe waits for one, or nobody notices."""
 MAX_ITEMS = 10_000
 """Items that a store keeps."""
 
@@ -93,7 +95,8 @@ def api(port: int, store_url: str) -> Service:
 class Worker:
     """Works every ``every`` seconds: makes sure of the store, then sends a heartbeat to ``report``.
 
-    The fault switch stops or delays the work like any request; healthy while the last round succeeded.
+    The fault switch stops or delays the work, and so its heartbeats, like any request; healthy while the last
+    round succeeded.
     """
 
     def __init__(self, port: int, report: str, every: float, store_url: str | None = None) -> None:
@@ -102,7 +105,7 @@ class Worker:
         self._store = store_url
         self._problem: str | None = None
         self._stopped = threading.Event()
-        self.service = Service("worker", port, {("GET", "/healthz"): self._health})
+        self.service = Service("worker", port, {("GET", "/healthz"): self._health}, latency_s=WORKER_LATENCY_S)
 
     def run(self) -> None:
         """Work until ``stop``; a round that failed is tried again within half a second."""

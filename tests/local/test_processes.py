@@ -46,8 +46,8 @@ def events():
 async def supervise(events):
     made: list[ProcessSupervisor] = []
 
-    def make(order=None, **specs: ProcessSpec) -> ProcessSupervisor:
-        made.append(ProcessSupervisor(specs, clock=SystemClock(), events=events, order=order))
+    def make(order=None, environment=dict, **specs: ProcessSpec) -> ProcessSupervisor:
+        made.append(ProcessSupervisor(specs, clock=SystemClock(), events=events, order=order, environment=environment))
         return made[-1]
 
     yield make
@@ -198,6 +198,67 @@ async def test_a_command_that_forks_and_exits_leaves_nothing_behind(supervise, e
     assert await until(lambda: not alive(int(supervisor.tail("api"))), 1.0)
 
 
+LEAVER = ProcessSpec(("sh", "-c", "setsid sh -c 'setsid sleep 60 & echo $!; exec sleep 60' & wait"))
+
+
+async def stray_of(supervisor: ProcessSupervisor) -> int:
+    assert await until(lambda: supervisor.tail("api").endswith("\n"))
+    pid = int(supervisor.tail("api").split()[-1])
+    assert os.getsid(pid) != supervisor.get_status("api").pid
+    return pid
+
+
+@pytest.mark.parametrize("end", ["stop", "stop_process", "restart"])
+async def test_what_left_the_session_of_its_service_ends_with_it(supervise, end):
+    supervisor = supervise(other=LEAVER, api=LEAVER)
+    await supervisor.start()
+    assert await until(lambda: supervisor.tail("other").endswith("\n"))
+    stray, others = await stray_of(supervisor), int(supervisor.tail("other"))
+    await (supervisor.stop() if end == "stop" else getattr(supervisor, end)("api"))
+    assert await until(lambda: not alive(stray), 0.2)
+    assert alive(others) == (end != "stop")
+
+
+async def test_what_left_the_session_of_a_service_that_was_killed_ends_soon(supervise):
+    supervisor = supervise(api=LEAVER)
+    await supervisor.start()
+    stray = await stray_of(supervisor)
+    os.kill(supervisor.get_status("api").pid, signal.SIGKILL)
+    assert await until(lambda: not alive(stray), 1.0)
+
+
+async def test_strays_of_many_services_that_end_at_once_are_found_by_one_or_two_looks(supervise, events, monkeypatch):
+    looks: list[int] = []
+
+    def look(marks):
+        looks.append(len(marks))
+        yield
+
+    monkeypatch.setattr("modules.local.processes.end_marked", look)
+    supervisor = supervise(**{f"s{n}": SLEEPER for n in range(10)})
+    await supervisor.start()
+    for name in supervisor.names:
+        os.kill(supervisor.get_status(name).pid, signal.SIGKILL)
+    time.sleep(0.1)  # noqa: ASYNC251  all exits are found in the same turn of the loop
+    assert await until(lambda: len(exits(events)) == 10)
+    assert await until(lambda: sum(looks) == 10)
+    assert len(looks) <= 2
+
+
+async def test_a_look_for_strays_that_fails_is_told_and_holds_up_no_restart(supervise, events, monkeypatch):
+    def broken(marks):
+        raise RuntimeError("no /proc today")
+
+    monkeypatch.setattr("modules.local.processes.end_marked", broken)
+    supervisor = supervise(api=SLEEPER)
+    await supervisor.start()
+    await supervisor.restart("api")
+    assert supervisor.get_status("api").running
+    assert [event.detail for event in of_kind(events, ComponentFailed)] == [
+        "looking for strays: RuntimeError: no /proc today"
+    ]
+
+
 async def test_a_restart_ends_the_old_process_before_the_new_one_begins(supervise, events):
     supervisor = supervise(api=SLEEPER)
     await supervisor.start()
@@ -284,6 +345,36 @@ async def test_a_flood_of_output_is_drained_and_only_its_newest_part_is_kept(sup
     assert len(supervisor.tail("api")) == TAIL_BYTES
 
 
+async def test_a_flood_without_end_is_read_at_a_bounded_rate_and_goes_on(supervise):
+    supervisor = supervise(api=ProcessSpec(("yes",)))
+    await supervisor.start()
+    tail = supervisor._services["api"].tail
+    await asyncio.sleep(0.35)
+    first = tail.written
+    await asyncio.sleep(0.25)
+    assert 0 < first <= 6 * 1024 * 1024  # unbounded it would be some hundred
+    assert tail.written > first
+
+
+async def test_an_exit_says_the_last_words_of_this_run_alone(supervise, events, tmp_path):
+    once = f"test -e {tmp_path}/x && exit 4; touch {tmp_path}/x; printf 'port \\033[31mis taken\\007\\n\\n \\n'; exit 3"
+    supervisor = supervise(api=ProcessSpec(("sh", "-c", once)))
+    await supervisor.start()
+    assert await until(lambda: exits(events))
+    await supervisor.restart("api")
+    assert await until(lambda: len(exits(events)) == 2)
+    first, second = of_kind(events, ProcessExited)
+    assert first.message.endswith("ended with code 3, unexpectedly; it said: port is taken")
+    assert (second.output, second.message.endswith("code 4, unexpectedly")) == ("", True)
+
+
+def test_a_last_line_is_cut_to_what_fits_a_message():
+    tail = Tail(limit=1000)
+    tail.write(b"a" * 300 + b"\r\n\t\n")
+    assert tail.last_line() == "a" * 200
+    assert tail.last_line(since=302) == ""
+
+
 async def test_the_last_words_before_an_exit_are_kept(supervise, events, monkeypatch):
     monkeypatch.setattr("modules.local.child._READ_BYTES", 100)
     supervisor = supervise(api=ProcessSpec(("seq", "500")))
@@ -322,6 +413,18 @@ async def test_a_child_has_the_programs_environment_its_own_and_its_folder(super
     await supervisor.start()
     assert await until(lambda: exits(events))
     assert supervisor.tail("api") == f"one two {tmp_path}\n"
+
+
+async def test_the_common_environment_is_asked_at_each_start_and_a_services_own_wins(supervise, events):
+    common = {"ADDRESS": "early", "OWN": "common"}
+    spec = ProcessSpec(("sh", "-c", 'echo "$ADDRESS $OWN"'), env={"OWN": "mine"})
+    supervisor = supervise(environment=lambda: common, api=spec)
+    await supervisor.start()
+    assert await until(lambda: exits(events))
+    common["ADDRESS"] = "late"
+    await supervisor.restart("api")
+    assert await until(lambda: len(exits(events)) == 2)
+    assert supervisor.tail("api") == "early mine\nlate mine\n"
 
 
 async def test_python_in_braces_is_the_runtimes_own_interpreter(supervise, events):

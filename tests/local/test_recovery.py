@@ -44,7 +44,7 @@ async def test_the_rules_are_given_health_and_budget(make_bench, health, left, e
     manager = LocalRecoveryManager(
         bench.repairer(),
         clock=bench.clock,
-        settings=LocalRecoverySettings(repair_degraded_below=50),
+        settings=LocalRecoverySettings(repair_degraded_below=50, skip_backoff_below=10),
         budget=lambda name: budget(left),
     )
     decision = manager.decide(health)

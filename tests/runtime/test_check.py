@@ -23,6 +23,16 @@ UNFIT = {
     ),
     "open_breaker": (f"{{a: {{{TCP}, repair: [{{kind: open_breaker}}]}}}}", "open_breaker needs the orchestration"),
     "restart": (f"{{a: {{{TCP}, repair: [{{kind: restart}}]}}}}", "services.a.repair.0: a restart rung, but"),
+    "short restart": (
+        '{a: {process: {command: ["{python}"]}, repair: [{kind: restart, timeout_s: 5}]}}',
+        "services.a.repair.0.timeout_s: restarting a has 5 s, and stopping may take"
+        " services.a.process.stop_timeout_s (5)",
+    ),
+    "short restart of a group": (
+        '{a: {process: {command: ["{python}"]}, repair: [{kind: restart, scope: rest}]},'
+        ' b: {process: {command: ["{python}"], stop_timeout_s: 25}, depends_on: [a], repair: []}}',
+        "services.a.repair.0.timeout_s: restarting a, b has 30 s",
+    ),
     "process probe": ("{a: {probe: {kind: process}}}", "services.a.probe: a process probe, but"),
     "process role": ("{a: {probes: {liveness: {kind: process}}}}", "services.a.probes.liveness: a process probe, but"),
     "program": (

@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import os
 import re
 import signal
 import socket
@@ -14,6 +15,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import yaml
 
 from runtime.demo.faults import Fault, FaultError, parse
 
@@ -23,10 +25,11 @@ ROOT = Path(__file__).parents[2]
 class Running:
     """A demo service in a process of its own."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, **environment: str) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "runtime.demo", *arguments],
             cwd=ROOT,
+            env=os.environ | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -56,8 +59,8 @@ class Running:
 def run():
     running: list[Running] = []
 
-    def start(*arguments: str) -> Running:
-        running.append(Running(*arguments))
+    def start(*arguments: str, **environment: str) -> Running:
+        running.append(Running(*arguments, **environment))
         return running[-1]
 
     yield start
@@ -231,6 +234,32 @@ def test_a_worker_sends_heartbeats_until_it_hangs(run, receiver):
     assert count_grows(beats, 2, 2.0)
 
 
+def test_a_worker_without_a_report_sends_its_heartbeats_to_the_runtime_that_supervises_it(run, receiver):
+    url, beats = receiver
+    run("worker", "--port", "0", "--every", "0.05", SELFRIGHT_URL=url.partition("/api")[0])
+    assert count_grows(beats, 1, 2.0)
+    assert set(beats) == {"/api/v1/services/worker/heartbeat"}
+
+
+def test_latency_delays_a_workers_heartbeats_as_well_as_its_answers(run, receiver):
+    url, beats = receiver
+    worker = run("worker", "--port", "0", "--report", url, "--every", "0.01")
+    assert count_grows(beats, 3, 2.0)
+    worker.ask("/_fault?kind=latency&ms=300", "POST")
+    time.sleep(0.1)  # the round that was under way
+    seen, began = len(beats), time.monotonic()
+    assert worker.ask("/healthz")[0] == 200
+    assert time.monotonic() - began >= 0.3
+    assert len(beats) - seen <= 2
+
+
+def test_a_workers_latency_is_by_itself_long_enough_to_be_noticed(run, receiver):
+    demo = yaml.safe_load((ROOT / "conf" / "deployment" / "demo.yaml").read_text())["services"]["worker"]
+    worker = run("worker", "--port", "0", "--report", receiver[0], "--every", "1")
+    _, answer = worker.ask("/_fault?kind=latency", "POST")
+    assert answer["fault"]["seconds"] >= 2 * demo["probe"]["ttl_s"] + demo["interval_s"]
+
+
 def test_a_worker_sends_no_heartbeat_while_the_store_does_not_work(run, receiver, store):
     url, beats = receiver
     store.ask("/_fault?kind=error", "POST")
@@ -253,10 +282,11 @@ def test_a_worker_whose_report_is_refused_says_so_and_tries_again(run):
     assert "refused" in found[1]["reason"]
 
 
-def demo(*arguments: str) -> subprocess.CompletedProcess:
+def demo(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", "runtime.demo", *arguments],
         cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name != "SELFRIGHT_URL"} | environment,
         capture_output=True,
         text=True,
         timeout=5,
@@ -280,12 +310,19 @@ def test_a_port_in_use_is_one_clear_line_and_code_1(store):
         (("api", "--port", "0"), "--store"),
         (("api", "--port", "0", "--store", "ftp://x"), "http:// address"),
         (("worker", "--port", "0", "--report", "http://127.0.0.1:1", "--every", "0"), "above 0"),
+        (("worker", "--port", "0", "--every", "1"), "needs --report: the environment has no SELFRIGHT_URL"),
         (("shop",), "store"),
     ],
 )
 def test_wrong_arguments_end_with_code_2_and_name_what_is_allowed(arguments, hint):
     ended = demo(*arguments)
     assert (ended.returncode, hint in ended.stderr, "Traceback" in ended.stderr) == (2, True, False)
+
+
+def test_an_address_from_the_environment_that_is_none_is_named():
+    ended = demo("worker", "--port", "0", "--every", "1", SELFRIGHT_URL="http://127.0.0.1:0")
+    assert ended.returncode == 2
+    assert "SELFRIGHT_URL must be an http:// address" in ended.stderr
 
 
 @pytest.mark.parametrize(

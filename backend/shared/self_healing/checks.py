@@ -11,10 +11,19 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from backend.shared.self_healing.dependencies import Dependencies
+from backend.shared.self_healing.stalls import Stalls
 from backend.shared.self_healing.watched import Watched
 from modules.contracts.clock import Clock
 from modules.contracts.events import ComponentFailed, EventBus, FlappingChanged, HealthChanged, ProbeErred
-from modules.contracts.health import HealthCheckResult, HealthStatus, ProbeOutcome, ProbeResult, ResultListener, Role
+from modules.contracts.health import (
+    HealthCheckResult,
+    HealthStatus,
+    ProbeOutcome,
+    ProbeResult,
+    ResultListener,
+    Role,
+    Wait,
+)
 
 
 class Checks:
@@ -30,12 +39,14 @@ class Checks:
         *,
         clock: Clock,
         events: EventBus,
+        stalls: Stalls,
         ended: Callable[[Watched], None],
         soon: Callable[[Watched, float], None],
     ) -> None:
         self._services = services
         self._clock = clock
         self._events = events
+        self._stalls = stalls
         self._ended = ended
         self._soon = soon
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -53,6 +64,8 @@ class Checks:
         """Seconds until a quick re-probe, or None when the next scheduled check is soon enough."""
         if service.affected_by and not self.dependencies.affected_by(service.name):
             # What it depends on is back: look often until its own verdict is certain.
+            return service.reprobe_s
+        if service.excused and service.state.errors < service.options.fall - 1:
             return service.reprobe_s
         return service.state.next_delay
 
@@ -91,6 +104,7 @@ class Checks:
     async def _check(self, service: Watched) -> HealthCheckResult:
         began = self._clock.monotonic()
         role, found = await self._look(service, began)
+        found = self._excuse(service, found, began)
         latency_ms = (self._clock.monotonic() - began) * 1000
         state = service.state
         if found.outcome is ProbeOutcome.FAIL:
@@ -101,7 +115,9 @@ class Checks:
             service.failing_since = float("inf")
         service.looked_at = began
         previous = state.status
-        if began >= service.restarted_at:  # what was seen of a process before its restart says nothing
+        too_early = found.outcome is ProbeOutcome.ERROR and found.wait is not None
+        # What was seen of a process before its restart says nothing either.
+        if began >= service.restarted_at and not too_early:
             state.observe(role, found.outcome, self._clock.monotonic())
             self._observe_flapping(service, found.outcome)
         roots = self.dependencies.affected_by(service.name)
@@ -128,6 +144,20 @@ class Checks:
             except Exception as error:  # a listener's fault must not change a check's result
                 self.report(f"a listener to the results of {service.name}", error)
         return result
+
+    def _excuse(self, service: Watched, found: ProbeResult, began: float) -> ProbeResult:
+        """Turn a failure for want of time into the prober's own error when it was this program that lost the time."""
+        now = self._clock.monotonic()
+        wait = found.wait
+        if wait is None and now - began >= service.options.timeout_s:
+            wait = Wait(now - began, service.options.timeout_s)
+        service.excused = False
+        if found.outcome is ProbeOutcome.FAIL and wait is not None:
+            lost = self._stalls.lost(now - wait.spent_s, now)
+            service.excused = lost > 0 and wait.spent_s - lost <= wait.allowed_s
+            if service.excused:
+                return ProbeResult(ProbeOutcome.ERROR, f"this program was stopped for {lost:.1f} s", found.facts)
+        return found
 
     async def _look(self, service: Watched, began: float) -> tuple[Role, ProbeResult]:
         """Ask the probes in turn, and return the first that does not pass, or else the liveness probe's result."""
@@ -178,7 +208,7 @@ class Checks:
                 previous=previous.value,
                 current=current.value,
                 detail=detail,
-                affected_by=service.affected_by,
+                affected_by=() if current is HealthStatus.HEALTHY else service.affected_by,
             )
         )
 

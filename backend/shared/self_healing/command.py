@@ -3,7 +3,8 @@
 The exit is seen through a pidfd (a thread in ``waitid`` where the kernel has none) before the process is
 reaped, so that its zombie keeps the group's number from being used again while the rest of the group is killed
 (pidfd_open(2)). Cancelled, as by a timeout, the group is killed and waited for. On Linux the command dies with
-this program (prctl(2), PR_SET_PDEATHSIG).
+this program (prctl(2), PR_SET_PDEATHSIG), and its group by the hand of the guard that was given. Output is read
+at a bounded rate: who writes more waits at the full pipe.
 """
 
 from __future__ import annotations
@@ -19,7 +20,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from modules.contracts.health import GroupGuard
+
 OUTPUT_BYTES = 64 * 1024
+_BURST_BYTES = 1024 * 1024
+_WINDOW_S = 0.1
+"""At most a burst is read in so long, and a small read counts as an eighth of a full one."""
 _KILL_TIMEOUT_S = 0.5
 _PR_SET_PDEATHSIG = 1
 # Loaded here, because the child must not look for libraries between fork and exec.
@@ -46,9 +52,13 @@ class CommandResult:
 
 
 async def run_command(
-    command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+    guard: GroupGuard | None = None,
 ) -> CommandResult:
-    """Run ``command`` to its end; ``env`` is added to this program's own.
+    """Run ``command`` to its end; ``env`` is added to this program's own. ``guard`` ends its group with this program.
 
     Raises OSError when it cannot be started, ValueError when a part of it holds a null character. Processes
     that it left in its group are killed.
@@ -64,7 +74,9 @@ async def run_command(
         start_new_session=True,
         preexec_fn=_dies_with(os.getpid()),  # noqa: PLW1509  no lock is taken in it
     )
-    running = _Running(process)
+    if guard is not None:
+        guard.add(process.pid)
+    running = _Running(process, guard)
     try:
         await running.exited()
     finally:
@@ -81,16 +93,20 @@ async def run_command(
 class _Running:
     """Drains the output of a process and waits for its exit."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], guard: GroupGuard | None) -> None:
         assert process.stdout is not None  # noqa: S101  asked for above
         self._process = process
+        self._guard = guard
         self._pipe = process.stdout
         self._loop = asyncio.get_running_loop()
         self._exit: asyncio.Future[None] = self._loop.create_future()
         self._pidfd: int | None = None
+        self._window_began = 0.0
+        self._burst = 0
+        self._pause: asyncio.TimerHandle | None = None
         self.output = bytearray()
         os.set_blocking(self._pipe.fileno(), False)
-        self._loop.add_reader(self._pipe.fileno(), self._read)
+        self._loop.add_reader(self._pipe.fileno(), self._drain)
         try:
             self._pidfd = os.pidfd_open(process.pid)
         except (AttributeError, OSError):
@@ -121,18 +137,33 @@ class _Running:
         if self._pidfd is not None:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
+        if self._guard is not None:
+            self._guard.drop(self._process.pid)  # while the zombie still holds the number
         self._process.wait()  # returns at once: it has ended
 
-    def _read(self) -> None:
+    def _drain(self) -> None:
+        """Read once, and look away for a while after a burst."""
+        now = self._loop.time()
+        if now - self._window_began >= _WINDOW_S:
+            self._window_began, self._burst = now, 0
+        self._burst += max(self._read(), OUTPUT_BYTES // 8)
+        if self._burst >= _BURST_BYTES and not self._pipe.closed:
+            self._loop.remove_reader(self._pipe.fileno())
+            self._pause = self._loop.call_later(_WINDOW_S, self._loop.add_reader, self._pipe.fileno(), self._drain)
+
+    def _read(self) -> int:
         try:
             data = os.read(self._pipe.fileno(), OUTPUT_BYTES)
         except BlockingIOError:
-            return
+            return 0
         if not data:
             self._close()
         self.output += data[: OUTPUT_BYTES - len(self.output)]
+        return len(data)
 
     def _close(self) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
         if not self._pipe.closed:
             self._loop.remove_reader(self._pipe.fileno())
             self._pipe.close()

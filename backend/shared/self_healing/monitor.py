@@ -2,7 +2,7 @@
 
 One task walks the schedule and starts a task per check. Everything that decides stands beside this file:
 ``schedule`` (when), ``checks`` (one check), ``state`` and ``flapping`` (what is believed), ``dependencies`` (for
-whose sake).
+whose sake), ``stalls`` (whether this program itself ran meanwhile).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from contextlib import suppress
 
 from backend.shared.self_healing.checks import Checks
 from backend.shared.self_healing.schedule import Schedule
+from backend.shared.self_healing.stalls import Stalls
 from backend.shared.self_healing.timed import TimedProbe
 from backend.shared.self_healing.watched import Watched, watch
 from modules.contracts.clock import Clock
@@ -31,6 +32,9 @@ from modules.contracts.health import (
     ServiceOptions,
 )
 
+_LONGEST_SLEEP_S = 0.5
+"""So finely is lost time measured."""
+
 
 class HealthMonitor:
     """The full implementation of ``modules.contracts.health.HealthMonitor``; also a Component.
@@ -43,7 +47,10 @@ class HealthMonitor:
         self._clock = clock
         self._events = events
         self._services: dict[str, Watched] = {}
-        self._checks = Checks(self._services, clock=clock, events=events, ended=self._plan, soon=self._soon)
+        self._stalls = Stalls()
+        self._checks = Checks(
+            self._services, clock=clock, events=events, stalls=self._stalls, ended=self._plan, soon=self._soon
+        )
         self._dependencies = self._checks.dependencies
         self._schedule = Schedule(rng.random() if rng else 0.0)
         self._wake = asyncio.Event()
@@ -234,10 +241,13 @@ class HealthMonitor:
             due = self._schedule.next_due()
         self._wake.clear()
         self._sleeps_until = due
-        delay = None if due is None else max(0.0, due - self._clock.monotonic())
+        now = self._clock.monotonic()
+        delay = _LONGEST_SLEEP_S if due is None else min(max(0.0, due - now), _LONGEST_SLEEP_S)
+        self._stalls.sleeps(now + delay)
         with suppress(TimeoutError):
             async with asyncio.timeout(delay):
                 await self._wake.wait()
+        self._stalls.wakes(self._clock.monotonic())
 
     def _plan_now(self, service: Watched) -> None:
         """Put a service on the schedule, beginning now."""

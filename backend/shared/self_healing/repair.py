@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from backend.shared.self_healing.actions import as_rung
-from backend.shared.self_healing.actions.timed import TimedRung
+from backend.shared.self_healing.actions.timed import Ended, TimedRung
 from backend.shared.self_healing.caps import Caps
 from backend.shared.self_healing.ladder import Ladder
 from backend.shared.self_healing.repair_case import Case
@@ -87,9 +87,10 @@ class AutoRepair:
         self._rng = rng or random.Random()  # noqa: S311  jitter, not secrets
         self._dry_run = dry_run
         self._cases: dict[str, Case] = {}
-        self._records = RepairRecords(store, clock, self._report)
+        self._records = RepairRecords(store, clock, events, self._report)
         self._driver = RepairDriver(
             monitor,
+            self._cases,
             clock=clock,
             events=events,
             records=self._records,
@@ -241,11 +242,11 @@ class AutoRepair:
         await asyncio.gather(*(rung.close() for case in cases for rung in case.rungs))
 
     def _take_up(self, case: Case) -> None:
+        self._records.tell_rest(case)
         if case.interrupted is not None:
-            detail = "the program ended while it ran"
-            self._driver.tell_end(case, case.interrupted, RungOutcome.INTERRUPTED, detail, 0.0)
+            cut_off = Ended(RungOutcome.INTERRUPTED, "the program ended while it ran")
+            self._driver.tell_end(case, case.interrupted, cut_off, 0.0)
             case.interrupted = None
-            self._records.save(case)
         self._driver.wake(case)
 
     # --- what the monitor sees --------------------------------------------------------------------------
@@ -254,6 +255,10 @@ class AutoRepair:
         case = self._cases.get(result.service)
         if case is None:
             return
+        if result.healthy and result.status is HealthStatus.HEALTHY:
+            case.settles_until = 0.0
+        if self._driver.holds.holds_other(case.name):
+            return  # what it does while another's rung stops and starts it says nothing about it
         now = self._clock.monotonic()
         if result.affected_by:
             case.affected = True

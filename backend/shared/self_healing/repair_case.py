@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 from backend.shared.self_healing.actions.timed import TimedRung
 from backend.shared.self_healing.ladder import Ladder, Run
+from modules.contracts.events import IncidentClosed, IncidentOpened, RepairEnded, RepairGaveUp, RepairStarted
 from modules.contracts.health import (
     HealthCheckResult,
     HealthStatus,
     ProbeOutcome,
     RepairOptions,
-    RepairPhase,
     RepairReport,
     Role,
 )
@@ -21,6 +21,9 @@ from modules.contracts.health import (
 LOOK_FIRST_S = 0.25
 LOOK_LONGEST_S = 2.0
 """Checks during verification begin close together and become rarer: each of them counts for the SLO."""
+
+Milestone = IncidentOpened | RepairStarted | RepairEnded | RepairGaveUp | IncidentClosed
+"""What is told of an incident and must not be lost."""
 
 _ALIVE = (HealthStatus.HEALTHY, HealthStatus.DEGRADED)
 
@@ -34,8 +37,12 @@ class Case:
     options: RepairOptions
     ladder: Ladder
     paused: bool = False
-    for_slowness: bool = False
-    """Whether the incident was opened for a service that is alive but degraded."""
+    until_healthy: bool = False
+    """Whether the incident was opened for a service that is degraded or flaps, so that being alive does not end it."""
+    settles_until: float = 0.0
+    """The rung of another service has restarted it: until then its failures are those of a start."""
+    untold: Milestone | None = None
+    """What is being written and told, or was written by an earlier run and perhaps not told."""
     affected: bool = False
     """Whether it was last seen failing for the sake of a dependency."""
     interrupted: Run | None = None
@@ -54,15 +61,16 @@ class Case:
         """Tell the ladder what a check means for it.
 
         What was opened for a failed service is over when it is alive, for readiness asks for no repair; what
-        was opened for a degraded one, when it is healthy. A prober's error and a start under way say nothing.
+        was opened for a degraded or flapping one, when it is healthy. A prober's error and a start under way say
+        nothing, and no more does what is seen while a rung is at work that should have ended.
         """
-        if result.outcome is ProbeOutcome.ERROR:
+        if result.outcome is ProbeOutcome.ERROR or any(rung.busy for rung in self.rungs):
             return
         if result.status is HealthStatus.STARTING:
             self.ladder.hold(now)
             return
-        if result.status in (_ALIVE[:1] if self.for_slowness else _ALIVE):
-            passed = result.healthy or (result.role is Role.READINESS and not self.for_slowness)
+        if result.status in (_ALIVE[:1] if self.until_healthy else _ALIVE):
+            passed = result.healthy or (result.role is Role.READINESS and not self.until_healthy)
         elif result.healthy:
             return  # passes, but not yet as often as its monitor wants to see
         else:
@@ -111,4 +119,4 @@ class Case:
     @property
     def needs_driver(self) -> bool:
         """Whether its ladder has something to do or to wait for but results."""
-        return self.ladder.phase not in (RepairPhase.IDLE, RepairPhase.GAVE_UP) or self.ladder.recovering
+        return not self.ladder.rests

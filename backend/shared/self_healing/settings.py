@@ -16,8 +16,9 @@ from pydantic import AfterValidator, AwareDatetime, Field, SecretStr, field_vali
 
 from backend.shared.settings import Settings
 
-Seconds = Annotated[float, Field(gt=0, le=86_400 * 366)]
-Wait = Annotated[float, Field(ge=0, le=86_400 * 366)]
+_LONGEST_S = 86_400 * 366
+Seconds = Annotated[float, Field(gt=0, le=_LONGEST_S)]
+Wait = Annotated[float, Field(ge=0, le=_LONGEST_S)]
 Percent = Annotated[float, Field(gt=0, lt=100)]
 
 
@@ -204,7 +205,8 @@ class RungSettings(Settings):
     """What every rung has."""
 
     timeout_s: Seconds = 30
-    """After so long the rung is ended and has failed."""
+    """After so long the rung is ended and has failed. A restart once begun is waited for; its timeout must exceed
+    the ``stop_timeout_s`` of all that it restarts."""
     attempts: Annotated[int, Field(ge=1, le=100)] = 1
     """How often it is tried before the next rung."""
 
@@ -278,7 +280,7 @@ class RepairPolicySettings(Settings):
     backoff_max_s: Wait = 300
     """Largest upper bound of that wait."""
     attempts_per_interval: Annotated[int, Field(ge=1)] = 10
-    """At most so many rung runs in ``attempts_interval_s``."""
+    """At most so many rung runs in ``attempts_interval_s``. A service that needs more is given up until then."""
     attempts_interval_s: Seconds = 600
     """The interval for ``attempts_per_interval``."""
     cooldown_s: Wait = 0
@@ -290,7 +292,8 @@ class RepairPolicySettings(Settings):
     verify_timeout_s: Seconds = 15
     """Without recovery for so long after a rung, the rung has not helped."""
     stable_s: Wait = 600
-    """So long after an incident the counters begin anew; sooner, the next incident goes on at the same rung."""
+    """So long after an incident the ladder begins anew; sooner, the next incident uses up what is left of it, and
+    when nothing is left it is given up until the service recovers, or a repair or resume is ordered."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -336,7 +339,8 @@ class ServiceSettings(Settings):
     process: ProcessSettings | None = None
     """The process, when the runtime supervises it."""
     repair: tuple[AnyRung, ...] | None = None
-    """The ladder. Not given: one restart rung when there is a process, else none. ``[]``: never repaired."""
+    """The ladder. Not given: a restart rung with three attempts when there is a process, else none. ``[]``: never
+    repaired."""
     repair_policy: RepairPolicySettings = RepairPolicySettings()
     """How the ladder is climbed."""
 
@@ -368,7 +372,10 @@ class ServiceSettings(Settings):
         """The rungs as they apply."""
         if self.repair is not None:
             return self.repair
-        return (RestartRungSettings(kind="restart"),) if self.process else ()
+        if self.process is None:
+            return ()
+        timeout_s = min(max(30.0, self.process.stop_timeout_s + 25), _LONGEST_S)  # it may have to wait for SIGKILL
+        return (RestartRungSettings(kind="restart", attempts=3, timeout_s=timeout_s),)
 
 
 # --- the module as a whole --------------------------------------------------------------------------
@@ -423,8 +430,9 @@ class RecoverySettings(Settings):
     repair_degraded_below: Annotated[float, Field(ge=0, le=100)] = 0
     """A DEGRADED service (alive, but not ready) is repaired too once less than so many percent of its budget is
     left; 0 never. An UNHEALTHY service never waits for that."""
-    skip_backoff_below: Annotated[float, Field(ge=0, le=100)] = 10
-    """With less than so many percent of the budget left, a further attempt does not wait for its back-off."""
+    skip_backoff_below: Annotated[float, Field(ge=0, le=100)] = 0
+    """With less than so many percent of the budget left, the second attempt of an incident does not wait for its
+    back-off; the later ones always do. 0: it always waits."""
 
 
 class CapsSettings(Settings):

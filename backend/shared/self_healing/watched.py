@@ -29,6 +29,8 @@ class Watched:
     affected_by: tuple[str, ...] = ()
     paused: bool = False
     erring: bool = False
+    excused: bool = False
+    """Whether the newest check failed for this program's own pause."""
     check: asyncio.Task[HealthCheckResult] | None = None
     again: bool = False
     """Whether the check under way began too early to have seen what has happened since."""

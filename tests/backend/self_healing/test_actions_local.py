@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from backend.shared.self_healing.actions import as_rung, build_rung
 from backend.shared.self_healing.actions.timed import TimedRung
-from backend.shared.self_healing.settings import AnyRung
+from backend.shared.self_healing.settings import AnyRung, ServiceSettings
 from modules.contracts.clock import SystemClock
 from modules.contracts.dependencies import DependencyGraph
 from modules.contracts.errors import ConfigurationError, ProcessError, RepairError
@@ -51,6 +51,13 @@ def alive(pid):
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state != "Z"
+
+
+def test_the_default_restart_is_tried_again_and_has_more_time_than_a_stop_may_take():
+    service = ServiceSettings.model_validate({"process": {"command": ("true",), "stop_timeout_s": 60}})
+    (rung,) = service.ladder
+    assert (rung.kind, rung.attempts) == ("restart", 3)
+    assert rung.timeout_s > 60
 
 
 # --- restart --------------------------------------------------------------------------------------------
@@ -132,9 +139,9 @@ async def test_at_its_timeout_a_command_ends_with_its_whole_group_even_when_it_i
     pids = tmp_path / "pids"
     script = f"trap '' TERM INT; sleep 60 & echo $$ $! > {pids}.new; mv {pids}.new {pids}; wait; sleep 60"
     rung = TimedRung(build("exec", command=("sh", "-c", script), timeout_s=0.5))
-    outcome, detail = await rung.run(CONTEXT)
-    assert outcome is RungOutcome.TIMED_OUT
-    assert "0.5 s" in detail
+    ended = await rung.run(CONTEXT)
+    assert ended.outcome is RungOutcome.TIMED_OUT
+    assert "0.5 s" in ended.detail
     children = [int(pid) for pid in pids.read_text().split()]
     assert len(children) == 2
     for _ in range(50):
@@ -239,9 +246,9 @@ async def test_a_run_never_raises_whatever_its_action_does():
         (broken, RungOutcome.FAILED, "KeyError"),
         (lambda: 7, RungOutcome.DONE, "done"),
     ]:
-        result, detail = await TimedRung(Rung(Odd(how))).run(CONTEXT)
-        assert result is outcome
-        assert words in detail
+        ended = await TimedRung(Rung(Odd(how))).run(CONTEXT)
+        assert ended.outcome is outcome
+        assert words in ended.detail
 
 
 async def test_a_cancelled_run_ends_its_action_first():

@@ -98,9 +98,9 @@ async def test_a_server_that_does_not_answer_is_left_at_the_timeout(serve):
         await asyncio.Event().wait()
 
     url, _ = await serve(silent)
-    outcome, detail = await TimedRung(build(url, timeout_s=0.1)).run(CONTEXT)
-    assert outcome is RungOutcome.TIMED_OUT
-    assert "0.1 s" in detail
+    ended = await TimedRung(build(url, timeout_s=0.1)).run(CONTEXT)
+    assert ended.outcome is RungOutcome.TIMED_OUT
+    assert "0.1 s" in ended.detail
 
 
 async def test_neither_texts_nor_errors_show_the_secrets_of_the_address(unused_tcp_port):

@@ -149,9 +149,9 @@ def test_an_order_makes_the_next_rung_due_now_whatever_waits():
     options = RepairOptions(backoff_base_s=100, backoff_max_s=300, attempts_per_interval=1, cooldown_s=50)
     ladder = opened((3,), options)
     _, now = run(ladder, 0.0, FAILED)
-    assert isinstance(ladder.step(now), Wait)
+    assert not isinstance(ladder.step(now), Run)
     ladder.order(now)
-    assert ladder.step(now) == Run(0, 2)
+    assert isinstance(ladder.step(now), Run)
 
 
 def test_an_order_begins_a_ladder_that_gave_up_anew():
@@ -183,13 +183,38 @@ def test_attempts_an_interval_hold_across_incidents():
     options = RepairOptions(
         backoff_base_s=0, attempts_per_interval=2, attempts_interval_s=100, healthy_delay_s=0, verify_passes=1
     )
-    ladder = opened((1,), options)
+    ladder = opened((9,), options)
     for now in (0.0, 10.0):
         run(ladder, now)
         assert isinstance(heal(ladder, now + 1, options), Close)
         ladder.begin_incident("api-2", "again", now + 10)
-    assert ladder.step(20.0) == Wait(100.0, "attempts", "2 runs in 100 s are the most that is allowed")
+    assert ladder.step(96.0) == Wait(100.0, "attempts", "2 runs in 100 s are the most that is allowed")
     assert isinstance(ladder.step(100.0), Run)
+
+
+def test_attempts_an_interval_that_are_used_up_for_long_are_given_up_on_until_the_interval_has_room():
+    options = RepairOptions(backoff_base_s=0, attempts_per_interval=2, attempts_interval_s=100)
+    ladder, now = opened((9,), options), 0.0
+    for _ in range(2):
+        _, now = run(ladder, now, FAILED)
+    given_up = ladder.step(now)
+    assert given_up == GiveUp("2 runs in 100 s are the most that is allowed; it goes on in 98 s", resumes_at=100.0)
+    assert ladder.phase is RepairPhase.GAVE_UP
+    assert not ladder.rests
+    assert ladder.next_at(now) == 100.0
+    assert ladder.step(now) == Wait(100.0, "gave_up", given_up.reason)
+    assert ladder.step(100.0) == Run(0, 3)
+    assert ladder.phase is RepairPhase.WAITING
+
+
+def test_a_ladder_that_gave_up_for_its_interval_goes_on_after_a_restart_and_no_later_than_the_interval_is_long():
+    options = RepairOptions(backoff_base_s=0, attempts_per_interval=1, attempts_interval_s=100)
+    ladder = opened((9,), options)
+    _, now = run(ladder, 0.0, FAILED)
+    assert isinstance(ladder.step(now), GiveUp)
+    for later, until in ((9.0, 5 + 90.0), (-1e6, 5 + 100.0)):
+        again = revived(ladder, now, 1000.0, later=later, attempts=(9,), options=options)
+        assert again.step(5.0) == Wait(pytest.approx(until), "gave_up", ladder.step(now).reason)
 
 
 def test_back_off_bounds_double_up_to_the_maximum():
@@ -210,27 +235,65 @@ def test_back_off_bounds_double_up_to_the_maximum():
     assert waits == [1, 2, 4, 8, 8]
 
 
-def test_hurry_drops_the_back_off_and_nothing_else():
+def test_hurry_drops_the_first_back_off_and_nothing_else():
     ladder = opened((3,), RepairOptions(backoff_base_s=1e6, backoff_max_s=1e6, cooldown_s=10))
     _, now = run(ladder, 0.0, FAILED)
     ladder.hurry(now)
     assert ladder.step(now).rule == "cooldown"
-    assert isinstance(ladder.step(now + 10), Run)
+    _, now = run(ladder, now + 10, FAILED)
+    assert not ladder.may_hurry
+    ladder.hurry(now + 10)
+    assert ladder.step(now + 10).rule == "backoff"
 
 
-def test_an_incident_within_the_stable_period_goes_on_at_the_same_rung_and_a_later_one_at_the_first():
-    ladder = opened()
-    run(ladder, 0.0, FAILED)
-    _, now = run(ladder, 10.0)
-    closed = now + OPTIONS.healthy_delay_s
+def test_what_fails_for_the_repairers_own_fault_counts_for_nothing_and_is_repeated_after_a_wait_that_doubles():
+    options = RepairOptions(attempts_per_interval=1, attempts_interval_s=1e6)
+    ladder, now, waits = opened((1,), options), 0.0, []
+    for _ in range(7):
+        assert ladder.step(now) == Run(0, 1)
+        ladder.begin_run(now)
+        ladder.finish_run(FAILED, now, own_fault=True)
+        waits.append(ladder.step(now).until - now)
+        now += waits[-1]
+    assert waits == [1, 2, 4, 8, 16, 30, 30]
+    assert ladder.own_faults == 7
+    assert (ladder.actions, ladder.step(now)) == (0, Run(0, 1))
+    run(ladder, now)
+    assert ladder.own_faults == 0
+    assert isinstance(ladder.step(now + 100), GiveUp)
+
+
+def test_an_incident_within_the_stable_period_uses_up_what_is_left_of_the_ladder_and_a_later_one_begins_anew():
+    ladder, now, runs = opened((2, 1)), 0.0, []
+    for number in range(2, 5):
+        begun, now = run(ladder, now)
+        runs.append((begun.rung, begun.attempt))
+        assert isinstance(heal(ladder, now), Close)
+        now += OPTIONS.healthy_delay_s + 599
+        ladder.begin_incident(f"api-{number}", "again", now)
+    assert runs == [(0, 1), (0, 2), (1, 1)]
+    assert ladder.step(now) == GiveUp("the incident that closed 599 s before had used up every rung")
     assert isinstance(heal(ladder, now), Close)
-    ladder.begin_incident("api-2", "again", closed + 599)
-    assert ladder.rung == 1
-    begun, now = run(ladder, closed + 599)
-    assert begun.rung == 1
-    assert isinstance(heal(ladder, now), Close)
-    ladder.begin_incident("api-3", "again", now + OPTIONS.healthy_delay_s + 600)
+    ladder.begin_incident("api-5", "again", now + OPTIONS.healthy_delay_s + 600)
     assert ladder.step(now + OPTIONS.healthy_delay_s + 600) == Run(0, 1)
+
+
+def test_what_a_person_ordered_for_a_service_uses_up_nothing_of_its_ladder():
+    ladder = opened((1,))
+    ladder.order(0.0)
+    assert run(ladder, 0.0)[0] == Run(0, 1)
+    assert isinstance(heal(ladder, 1.0), Close)
+    ladder.begin_incident("api-2", "again", 100.0)
+    assert ladder.step(100.0) == Run(0, 1)
+
+
+def test_an_order_for_an_incident_that_finds_the_ladder_spent_begins_it_anew():
+    ladder = opened((1,))
+    _, now = run(ladder, 0.0)
+    assert isinstance(heal(ladder, now), Close)
+    ladder.begin_incident("api-2", "again", now + 10)
+    ladder.order(now + 10)
+    assert ladder.step(now + 10) == Run(0, 1)
 
 
 def test_a_reset_begins_at_the_first_rung_without_back_off():
@@ -310,8 +373,8 @@ def test_attempts_an_interval_outlive_a_restart():
     ladder = opened((5,), options)
     run(ladder, 0.0, FAILED)
     again = revived(ladder, 10.0, 1000.0, later=5.0, attempts=(5,), options=options)
-    assert again.step(5.0).rule == "attempts"
-    assert again.step(5.0).until == pytest.approx(5.0 + 85.0)
+    assert again.next_at(5.0) == pytest.approx(5.0 + 85.0)
+    assert again.step(5.0).resumes_at == pytest.approx(5.0 + 85.0)
 
 
 def test_a_shorter_ladder_than_before_does_not_break_an_open_incident():

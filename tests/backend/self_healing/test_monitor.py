@@ -24,7 +24,7 @@ from modules.contracts.events import (
     ProbeErred,
     ProcessExited,
 )
-from modules.contracts.health import HealthStatus, ProbeOutcome, ProbeResult, Role, ServiceOptions
+from modules.contracts.health import HealthStatus, ProbeOutcome, ProbeResult, Role, ServiceOptions, Wait
 from runtime.simulation.loop import virtual_time
 
 ERROR = ProbeResult(ProbeOutcome.ERROR, "no descriptors left")
@@ -361,6 +361,86 @@ async def test_the_probers_own_errors_are_told_once_and_are_no_verdict(world):
 
 
 @virtual_time
+async def test_a_first_heartbeat_that_is_still_awaited_is_no_error_of_the_prober(world):
+    service = world.add("a", ProbeResult(ProbeOutcome.ERROR, "no heartbeat yet", wait=Wait(1, 30)), interval_s=1.0)
+    await world.monitor.start()
+    await world.clock.sleep(20)
+    assert world.status("a") is HealthStatus.UNKNOWN
+    assert (world.events(ProbeErred), world.events(HealthChanged)) == ([], [])
+    service.answer = ProbeResult(ProbeOutcome.FAIL, "never sent a heartbeat", wait=Wait(31, 30))
+    await world.clock.sleep(2)
+    assert world.status("a") is HealthStatus.UNHEALTHY
+    await world.monitor.stop()
+
+
+# --- pauses of the program itself ---------------------------------------------------------------------
+
+
+def pause(seconds):
+    """Let time pass without the loop, as SIGSTOP does."""
+    asyncio.get_running_loop()._now += seconds
+
+
+@virtual_time
+async def test_a_timeout_while_the_program_was_stopped_is_not_charged_and_looked_at_again_soon(world):
+    service = world.add("a", takes=0.1, interval_s=10.0, timeout_s=0.8, fall=3, reprobe_s=0.25)
+    await world.monitor.start()
+    await world.clock.sleep(1)
+    service.takes = 100.0
+    check = asyncio.create_task(world.monitor.check_health("a"))
+    await world.clock.sleep(0.5)
+    pause(6)
+    result = await check
+    assert (result.outcome, result.status) == (ProbeOutcome.ERROR, HealthStatus.HEALTHY)
+    assert "this program was stopped for" in result.detail
+    service.takes = 0.1
+    await world.clock.sleep(0.4)
+    assert world.results[-1].outcome is ProbeOutcome.PASS
+    service.takes = 100.0
+    pause(6)  # one that was over before the check began excuses nothing
+    assert (await world.monitor.check_health("a")).outcome is ProbeOutcome.FAIL
+    await world.monitor.stop()
+
+
+@virtual_time
+async def test_a_failure_that_does_not_rest_on_time_is_charged_whatever_the_pause(world):
+    service = world.add("a", answer=False, interval_s=10.0, fall=3)
+    await world.monitor.start()
+    pause(6)
+    await world.clock.sleep(1)
+    assert {result.outcome for result in world.results} == {ProbeOutcome.FAIL}
+    assert world.status("a") is HealthStatus.UNHEALTHY
+    assert len(service.calls) == 3
+    await world.monitor.stop()
+
+
+@virtual_time
+async def test_a_heartbeat_that_grew_old_while_the_program_was_stopped_is_excused_for_as_long_as_that(world):
+    beat = {"at": 0.0}
+
+    async def heartbeat():
+        age = world.clock.monotonic() - beat["at"]
+        if age <= 3:
+            return True
+        return ProbeResult(ProbeOutcome.FAIL, f"{age:g} s ago", wait=Wait(age, 3.0))
+
+    world.monitor.register_service("a", heartbeat, options=ServiceOptions(interval_s=2.0, fall=3, reprobe_s=0.25))
+    await world.monitor.start()
+    for _ in range(10):
+        beat["at"] = world.clock.monotonic()
+        await world.clock.sleep(1)
+    world.results.clear()
+    pause(6)
+    await world.clock.sleep(0.3)
+    assert {result.outcome for result in world.results} == {ProbeOutcome.ERROR}
+    assert all("this program was stopped for" in result.detail for result in world.results)
+    assert world.status("a") is HealthStatus.HEALTHY
+    await world.clock.sleep(6)  # no heartbeat comes: now the service had its time
+    assert world.status("a") is HealthStatus.UNHEALTHY
+    await world.monitor.stop()
+
+
+@virtual_time
 async def test_flapping_is_told_when_it_begins_and_ends_and_degrades_meanwhile(world):
     service = world.add("a", fall=3)
     for number in range(30):
@@ -455,6 +535,19 @@ async def test_a_dependency_that_has_not_come_up_yet_excuses_its_dependents(worl
     db.answer = True
     await world.clock.sleep(3)
     assert world.monitor.get_status("api").affected_by == ()
+    await world.monitor.stop()
+
+
+@virtual_time
+async def test_a_service_that_turns_healthy_is_told_without_whose_failure_could_affect_it(world):
+    world.add("db", answer=False, interval_s=1.0, startup_grace_s=30.0)
+    worker = world.add("worker", answer=False, interval_s=1.0, depends_on=("db",), startup_grace_s=30.0)
+    await world.monitor.start()
+    await world.clock.sleep(2)
+    worker.answer = True
+    await world.clock.sleep(2)
+    assert world.changes("worker") == [("worker", "healthy", ())]
+    assert world.monitor.get_status("worker").affected_by == ("db",)
     await world.monitor.stop()
 
 

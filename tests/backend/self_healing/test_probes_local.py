@@ -23,7 +23,7 @@ from backend.shared.self_healing.settings import (
 )
 from modules.contracts.clock import LoopClock, SystemClock
 from modules.contracts.errors import ConfigurationError
-from modules.contracts.health import BuildContext, Heartbeats, ProbeOutcome, ProcessStatus
+from modules.contracts.health import BuildContext, Heartbeats, ProbeOutcome, ProcessStatus, Wait
 from runtime.simulation.loop import virtual_time
 
 
@@ -180,6 +180,14 @@ async def test_a_flood_of_output_is_drained_and_kept_to_64_kib():
     assert result.output == b"x" * command.OUTPUT_BYTES
 
 
+async def test_a_flood_without_end_is_read_at_a_bounded_rate(monkeypatch):
+    sizes = []
+    read = os.read
+    monkeypatch.setattr(os, "read", lambda file, most: (sizes.append(len(data := read(file, most))), data)[1])
+    fails(await run("yes", timeout_ms=350), "did not end")
+    assert 1024 * 1024 < sum(sizes) <= 6 * 1024 * 1024  # unbounded it would be some hundred
+
+
 async def test_the_whole_of_a_short_output_is_seen_even_when_the_command_ends_at_once():
     for number in range(20):
         assert (await command.run_command(["echo", str(number)])).output == f"{number}\n".encode()
@@ -224,11 +232,11 @@ class Processes:
 
     names = ("api",)
 
-    def __init__(self, pid=None, exit_code=None):
-        self.pid, self.exit_code = pid, exit_code
+    def __init__(self, pid=None, exit_code=None, started_at=None):
+        self.pid, self.exit_code, self.started_at = pid, exit_code, started_at
 
     def get_status(self, name):
-        return ProcessStatus(name, self.pid is not None, self.pid, None, 0, self.exit_code)
+        return ProcessStatus(name, self.pid is not None, self.pid, self.started_at, 0, self.exit_code)
 
 
 async def look_process(processes=None, **settings):
@@ -295,6 +303,51 @@ async def test_a_heartbeat_passes_until_it_is_older_than_its_time_to_live():
     assert (await probe.probe()).passed
     await clock.sleep(0.2)
     fails(await probe.probe(), "30.2 s ago", "every 30 s")
+
+
+@virtual_time
+async def test_a_heartbeat_of_a_process_that_was_replaced_does_not_count():
+    clock = LoopClock()
+    heartbeats, processes = Heartbeats(clock), Processes(pid=1, started_at=clock.time())
+    settings = HeartbeatProbeSettings(kind="heartbeat", ttl_s=30.0)
+    probe = build_probe(settings, context(clock=clock, heartbeats=heartbeats, processes=processes))
+    await clock.sleep(1)
+    heartbeats.beat("api")
+    assert (await probe.probe()).passed
+    await clock.sleep(1)
+    processes.pid, processes.started_at = 2, clock.time()
+    await clock.sleep(1)
+    result = await probe.probe()
+    errs(result, "no heartbeat yet")
+    assert result.wait == Wait(1.0, 30.0)
+    heartbeats.beat("api")
+    assert (await probe.probe()).passed
+    processes.pid, processes.started_at = 3, clock.time()
+    heartbeats.beat("api")
+    await clock.sleep(1)
+    assert (await probe.probe()).passed, "the new one had reported before the first look at it"
+    processes.pid, processes.started_at = 4, clock.time() - 1e9  # the wall clock jumped
+    await clock.sleep(31)
+    fails(await probe.probe(), "never sent a heartbeat")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        HeartbeatProbeSettings(kind="heartbeat", ttl_s=30.0),
+        TcpProbeSettings(kind="tcp", host="127.0.0.1", port=1, timeout_ms=60),
+        ExecProbeSettings(kind="exec", command=("true",)),
+    ],
+)
+async def test_no_probe_waits_for_a_process_that_has_ended(settings):
+    beats = Heartbeats(SystemClock())
+    beats.beat("api")
+    ended = build_probe(settings, context(processes=Processes(exit_code=-9), heartbeats=beats))
+    result = await ended.probe()
+    fails(result, "its process was ended by signal 9")
+    assert ended.kind == settings.kind
+    running = build_probe(settings, context(processes=Processes(pid=1), heartbeats=beats))
+    assert "process" not in (await running.probe()).detail
 
 
 # --- callable -----------------------------------------------------------------------------------------

@@ -92,13 +92,12 @@ def test_each_rule_has_its_word_and_its_reason(seen, repair, rule, words):
 
 def test_the_first_rule_that_has_a_say_decides():
     seen = health(UNHEALTHY, paused=True, affected_by=("db",), flapping=True)
-    assert manager(maintenance=(WINDOW,)).decide(seen).rule == "paused"
-    seen = health(UNHEALTHY, affected_by=("db",), flapping=True)
     assert manager(maintenance=(WINDOW,)).decide(seen).rule == "maintenance"
     assert manager().decide(seen).rule == "affected"
+    assert manager().decide(health(UNHEALTHY, paused=True, flapping=True)).rule == "paused"
     assert manager().decide(health(HealthStatus.STARTING, affected_by=("db",))).rule == "starting"
     names = [rule.__name__ for rule in RULES]
-    assert names == ["paused", "maintenance", "starting", "affected", "flapping", "unknown", "degraded", "unhealthy"]
+    assert names == ["maintenance", "starting", "affected", "paused", "flapping", "unknown", "degraded", "unhealthy"]
 
 
 def test_maintenance_names_its_end_and_holds_only_within_its_window():
@@ -127,8 +126,9 @@ def test_readiness_alone_asks_for_no_repair():
 
 
 @pytest.mark.parametrize(("left", "hurried"), [(None, False), (50, False), (10, False), (9, True), (-5, True)])
-def test_with_little_budget_left_no_attempt_waits_for_its_back_off(left, hurried):
-    assert manager(left).decide(health(UNHEALTHY)).skip_backoff is hurried
+def test_with_little_budget_left_a_back_off_may_be_skipped_where_that_was_asked_for(left, hurried):
+    assert manager(left, RecoverySettings(skip_backoff_below=10)).decide(health(UNHEALTHY)).skip_backoff is hurried
+    assert not manager(left).decide(health(UNHEALTHY)).skip_backoff
 
 
 def test_a_budget_that_cannot_be_read_is_told_once_and_repairs_go_on():

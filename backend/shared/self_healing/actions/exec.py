@@ -5,7 +5,7 @@ from __future__ import annotations
 from backend.shared.self_healing.command import run_command
 from backend.shared.self_healing.settings import ExecRungSettings
 from modules.contracts.errors import RepairError
-from modules.contracts.health import BuildContext, RepairContext
+from modules.contracts.health import BuildContext, GroupGuard, RepairContext
 
 
 class ExecAction:
@@ -13,8 +13,9 @@ class ExecAction:
 
     kind = "exec"
 
-    def __init__(self, settings: ExecRungSettings) -> None:
+    def __init__(self, settings: ExecRungSettings, guard: GroupGuard | None = None) -> None:
         self._settings = settings
+        self._guard = guard
 
     @property
     def describe(self) -> str:
@@ -30,7 +31,8 @@ class ExecAction:
             "SELFRIGHT_REASON": context.reason.replace("\0", ""),  # the environment cannot hold it
         }
         try:
-            result = await run_command(settings.command, env=settings.env | about, cwd=settings.cwd)
+            env = settings.env | about
+            result = await run_command(settings.command, env=env, cwd=settings.cwd, guard=self._guard)
         except FileNotFoundError as error:
             missing = f"the working directory {settings.cwd!r}" if error.filename == settings.cwd else repr(program)
             raise RepairError(f"{missing} does not exist; install it or give its full path") from error
@@ -43,4 +45,4 @@ class ExecAction:
 
 
 def build(settings: ExecRungSettings, context: BuildContext) -> ExecAction:
-    return ExecAction(settings)
+    return ExecAction(settings, context.guard)

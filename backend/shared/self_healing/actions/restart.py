@@ -1,7 +1,12 @@
-"""Restarts supervised processes: this one, all that depend on it, or its whole group (Erlang/OTP's strategies)."""
+"""Restarts supervised processes: this one, all that depend on it, or its whole group (Erlang/OTP's strategies).
+
+What was stopped is started again whatever happens, and a restart once begun goes on to its end: half of it would
+leave services stopped that were well. Who is cancelled meanwhile can wait for the end with ``settle``.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from backend.shared.self_healing.settings import RestartRungSettings
@@ -20,21 +25,56 @@ class RestartAction:
     def __init__(self, names: Sequence[str], processes: ProcessControl) -> None:
         self.restarts = tuple(names)
         self._processes = processes
+        self._work: asyncio.Task[str] | None = None
 
     @property
     def describe(self) -> str:
         return f"restart {', '.join(self.restarts)}"
 
+    @property
+    def busy(self) -> bool:
+        """Whether a restart is under way, also one whose caller has left."""
+        return self._work is not None and not self._work.done()
+
     async def run(self, context: RepairContext) -> str:
-        name = self.restarts[0]
-        try:
-            for name in reversed(self.restarts[1:]):  # what depends on others lets go of them first
+        """Restart, or join the restart under way; being cancelled does not end it."""
+        if self._work is None or self._work.done():
+            self._work = asyncio.create_task(self._restart(), name=f"{self.describe} for {context.incident}")
+        return await asyncio.shield(self._work)
+
+    async def settle(self) -> str | None:
+        """Wait for the end of the restart under way, and return or raise what ``run`` would have."""
+        return None if self._work is None else await asyncio.shield(self._work)
+
+    async def close(self) -> None:
+        """Leave the restart under way to the owner of the processes; safe twice."""
+        if self._work is not None:
+            self._work.cancel()
+            await asyncio.wait((self._work,))
+
+    async def _restart(self) -> str:
+        faults: dict[str, ProcessError] = {}
+        stopped: list[str] = []
+        for name in reversed(self.restarts[1:]):  # what depends on others lets go of them first
+            try:
                 await self._processes.stop_process(name)
-            for name in self.restarts:
+            except ProcessError as error:
+                faults[name] = error
+                break  # what it depends on must not be taken from under it
+            stopped.append(name)
+        names = [name for name in self.restarts if name in stopped] if faults else self.restarts
+        for name in names:
+            try:
                 await self._processes.restart(name)
-        except ProcessError as error:
-            raise RepairError(f"{name} could not be restarted: {error}") from error
-        return f"restarted {', '.join(self.restarts)}"
+            except ProcessError as error:
+                faults[name] = error
+        if not faults:
+            return f"restarted {', '.join(self.restarts)}"
+        said = "; ".join(f"{name} could not be restarted: {error}" for name, error in faults.items())
+        running = [name for name in stopped if name not in faults]
+        if running:
+            said += f"; started again: {', '.join(reversed(running))}"
+        raise RepairError(said) from next(iter(faults.values()))
 
 
 def build(settings: RestartRungSettings, context: BuildContext) -> RestartAction:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from importlib import import_module
 
+from backend.shared.self_healing.probes.process import SupervisedProbe, supervision
 from backend.shared.self_healing.settings import AnyProbe
 from modules.contracts.health import BuildContext, Probe
 
@@ -19,4 +20,5 @@ __all__ = ["build_probe"]
 def build_probe(settings: AnyProbe, context: BuildContext) -> Probe:
     """Build the probe of ``settings.kind``. Raises ConfigurationError that names the service and the key."""
     build: Callable[[AnyProbe, BuildContext], Probe] = import_module(_KINDS[settings.kind]).build
-    return build(settings, context)
+    probe, processes = build(settings, context), supervision(context)
+    return probe if processes is None else SupervisedProbe(probe, context.service, processes)

@@ -8,7 +8,7 @@ import re
 from backend.shared.self_healing.command import OUTPUT_BYTES, run_command
 from backend.shared.self_healing.probes.faults import erred, fail, judge_own
 from backend.shared.self_healing.settings import ExecProbeSettings
-from modules.contracts.health import PASS, BuildContext, ProbeResult
+from modules.contracts.health import PASS, BuildContext, GroupGuard, ProbeResult
 
 
 class ExecProbe:
@@ -16,8 +16,9 @@ class ExecProbe:
 
     kind = "exec"
 
-    def __init__(self, settings: ExecProbeSettings) -> None:
+    def __init__(self, settings: ExecProbeSettings, guard: GroupGuard | None = None) -> None:
         self._settings = settings
+        self._guard = guard
         self._pattern = re.compile(settings.expect_output) if settings.expect_output is not None else None
 
     async def probe(self) -> ProbeResult:
@@ -25,7 +26,7 @@ class ExecProbe:
         program = settings.command[0]
         try:
             async with asyncio.timeout(settings.timeout_ms / 1000):
-                result = await run_command(settings.command, env=settings.env, cwd=settings.cwd)
+                result = await run_command(settings.command, env=settings.env, cwd=settings.cwd, guard=self._guard)
         except TimeoutError:
             return fail(f"{program!r} did not end within {settings.timeout_ms:g} ms and was killed")
         except (OSError, ValueError) as error:
@@ -57,4 +58,4 @@ class ExecProbe:
 
 
 def build(settings: ExecProbeSettings, context: BuildContext) -> ExecProbe:
-    return ExecProbe(settings)
+    return ExecProbe(settings, context.guard)

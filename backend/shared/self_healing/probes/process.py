@@ -10,7 +10,7 @@ from pathlib import Path
 from backend.shared.self_healing.probes.faults import erred, fail, judge_own
 from backend.shared.self_healing.settings import ProcessProbeSettings
 from modules.contracts.errors import ConfigurationError
-from modules.contracts.health import BuildContext, ProbeOutcome, ProbeResult, ProcessControl
+from modules.contracts.health import BuildContext, Probe, ProbeOutcome, ProbeResult, ProcessControl
 
 _MIB = 1024 * 1024
 _PROC = Path("/proc")
@@ -56,15 +56,31 @@ def supervised(processes: ProcessControl, service: str) -> Find:
 
     def find() -> int | ProbeResult:
         status = processes.get_status(service)
-        if status.running and status.pid is not None:
-            return status.pid
-        if status.exit_code is None:
-            return fail("its process has not been started")
-        if status.exit_code < 0:
-            return fail(f"its process was ended by signal {-status.exit_code}")
-        return fail(f"its process ended with code {status.exit_code}")
+        return status.pid if status.running and status.pid is not None else fail(f"its process {status.ending}")
 
     return find
+
+
+def supervision(context: BuildContext) -> ProcessControl | None:
+    """Who supervises the service's process, when it has one."""
+    has_process = context.processes is not None and context.service in context.processes.names
+    return context.processes if has_process else None
+
+
+class SupervisedProbe:
+    """Asks ``probe`` only while the service's process runs; once that has ended there is nothing to wait for."""
+
+    def __init__(self, probe: Probe, service: str, processes: ProcessControl) -> None:
+        self.kind = probe.kind
+        self._probe = probe
+        self._find = supervised(processes, service)
+
+    async def probe(self) -> ProbeResult:
+        found = self._find()
+        return found if isinstance(found, ProbeResult) else await self._probe.probe()
+
+    async def close(self) -> None:
+        await self._probe.close()
 
 
 def by_pidfile(path: str) -> Find:
@@ -114,9 +130,10 @@ def build(settings: ProcessProbeSettings, context: BuildContext) -> ProcessProbe
         )
     if settings.pidfile is not None:
         return ProcessProbe(by_pidfile(settings.pidfile), settings.max_rss_mb)
-    if context.processes is None or context.service not in context.processes.names:
+    processes = supervision(context)
+    if processes is None:
         raise ConfigurationError(
             f"services.{context.service}: a process probe needs a process that the runtime supervises, and there is"
             f" none; give it services.{context.service}.process or the probe a pidfile"
         )
-    return ProcessProbe(supervised(context.processes, context.service), settings.max_rss_mb)
+    return ProcessProbe(supervised(processes, context.service), settings.max_rss_mb)
