@@ -187,7 +187,8 @@ class LocalHealthMonitor:
         # What began before a restart or a dependency's recovery, or outlived its service, is no longer true.
         counts = epoch == service.epoch and self._services.get(service.name) is service
         before = service.verdict.status
-        status = service.verdict.observe(role, answer.outcome, now) if counts else before
+        too_early = answer.outcome is ProbeOutcome.ERROR and answer.wait is not None
+        status = service.verdict.observe(role, answer.outcome, now) if counts and not too_early else before
         result = HealthCheckResult(
             service=service.name,
             healthy=answer.passed,
@@ -203,7 +204,7 @@ class LocalHealthMonitor:
         self._changed(service, before, answer.detail)
         result = replace(result, affected_by=self._affected_by(service.name))
         service.last = result
-        erring = answer.outcome is ProbeOutcome.ERROR
+        erring = answer.outcome is ProbeOutcome.ERROR and not too_early and status is not HealthStatus.STARTING
         if erring and not service.erring:
             self._events.publish(ProbeErred(service=service.name, detail=answer.detail))
         service.erring = erring
@@ -345,7 +346,7 @@ class LocalHealthMonitor:
                 previous=before.value,
                 current=status.value,
                 detail=detail,
-                affected_by=self._affected_by(service.name),
+                affected_by=() if status is HealthStatus.HEALTHY else self._affected_by(service.name),
             )
         )
 

@@ -14,6 +14,7 @@ import socketserver
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -22,6 +23,8 @@ from runtime.demo.faults import Fault, FaultError, parse
 
 MAX_BODY = 1_048_576
 """Bytes of a request's body that are accepted."""
+LINGER_S = 0.5
+"""For how long the rest of a refused request is waited for."""
 
 Answer = tuple[int, Any]
 """Status code and a body that becomes JSON."""
@@ -112,15 +115,25 @@ class _Handler(BaseHTTPRequestHandler):
     def _body(self) -> bytes | None:
         """Return the body, or None once a wrong one has been refused."""
         if "Transfer-Encoding" in self.headers:
-            self.close_connection = True
-            self._send(411, {"error": "send a Content-Length instead of chunks"})
+            self._refuse(411, "send a Content-Length instead of chunks")
             return None
         length = self.headers.get("Content-Length", "0")
         if not length.isdecimal() or int(length) > MAX_BODY:
-            self.close_connection = True
-            self._send(413, {"error": f"Content-Length must be a number from 0 to {MAX_BODY}, found {length!r}"})
+            self._refuse(413, f"Content-Length must be a number from 0 to {MAX_BODY}, found {length!r}")
             return None
         return self.rfile.read(int(length))
+
+    def _refuse(self, status: int, error: str) -> None:
+        """Answer without the body. Closed over unread bytes, the connection would be reset and the answer lost."""
+        self.close_connection = True
+        self._send(status, {"error": error})
+        self.wfile.flush()
+        self.connection.settimeout(LINGER_S)
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            left = MAX_BODY
+            while left > 0 and (data := self.connection.recv(min(left, 65_536))):
+                left -= len(data)
 
     def _switch(self, query: str, body: bytes) -> None:
         if self.command == "POST":

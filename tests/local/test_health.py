@@ -13,7 +13,7 @@ from modules.contracts.errors import (
     UnknownServiceError,
 )
 from modules.contracts.events import ProcessExited
-from modules.contracts.health import HealthStatus, ProbeOutcome, ProbeResult, Role, ServiceOptions
+from modules.contracts.health import HealthStatus, ProbeOutcome, ProbeResult, Role, ServiceOptions, Wait
 from runtime.simulation.loop import virtual_time
 
 
@@ -343,3 +343,52 @@ async def test_an_unknown_name_is_told_with_the_nearest_right_one(make_bench):
     bench.watch("api")
     with pytest.raises(UnknownServiceError, match="did you mean 'api'"):
         await bench.monitor.check_health("apo")
+
+
+@virtual_time
+async def test_a_first_result_that_is_still_awaited_is_no_error_of_the_prober(make_bench):
+    bench = make_bench()
+    answer = ProbeResult(ProbeOutcome.ERROR, "no heartbeat yet", wait=Wait(1, 30))
+
+    async def check():
+        return answer
+
+    bench.monitor.register_service("worker", check, options=ServiceOptions(interval_s=1.0))
+    await bench.monitor.start()
+    await asyncio.sleep(20)
+    assert bench.story() == []
+    answer = ProbeResult(ProbeOutcome.ERROR, "no descriptors left")
+    await asyncio.sleep(2)
+    assert [event.detail for event in bench.told("probe_erred")] == ["no descriptors left"]
+    await bench.monitor.stop()
+
+
+@virtual_time
+async def test_no_error_of_the_prober_is_told_while_a_service_starts(make_bench):
+    bench = make_bench()
+
+    async def check():
+        return ProbeResult(ProbeOutcome.ERROR, "no descriptors left")
+
+    bench.monitor.register_service("api", check, options=ServiceOptions(interval_s=1.0, startup_grace_s=10.0))
+    await bench.monitor.start()
+    await asyncio.sleep(9)
+    assert bench.told("probe_erred") == []
+    await asyncio.sleep(3)
+    assert len(bench.told("probe_erred")) == 1
+    await bench.monitor.stop()
+
+
+@virtual_time
+async def test_a_service_that_turns_healthy_is_told_without_whose_failure_could_affect_it(make_bench):
+    bench = make_bench()
+    bench.watch("db", interval_s=1.0)
+    bench.watch("worker", interval_s=1.0, depends_on=("db",))
+    bench.well["db"] = bench.well["worker"] = False
+    await bench.monitor.start()
+    await asyncio.sleep(5)
+    bench.well["worker"] = True
+    await asyncio.sleep(2)
+    told = [(event.current, event.affected_by) for event in bench.told("health_changed") if event.service == "worker"]
+    assert told == [("unhealthy", ("db",)), ("healthy", ())]
+    await bench.monitor.stop()

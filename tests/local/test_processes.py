@@ -227,6 +227,16 @@ async def test_what_left_the_session_of_a_service_that_was_killed_ends_soon(supe
     assert await until(lambda: not alive(stray), 1.0)
 
 
+async def test_a_stop_ends_what_left_its_session_also_without_a_guardian(supervise):
+    supervisor = supervise(api=LEAVER)
+    await supervisor.start()
+    stray, guardian = await stray_of(supervisor), supervisor._guardian._child
+    os.kill(guardian.pid, signal.SIGKILL)
+    await asyncio.wait_for(asyncio.shield(guardian.exited), 1)
+    await supervisor.stop()
+    assert await until(lambda: not alive(stray), 0.2)
+
+
 async def test_strays_of_many_services_that_end_at_once_are_found_by_one_or_two_looks(supervise, events, monkeypatch):
     looks: list[int] = []
 

@@ -31,10 +31,8 @@ def test_nothing_said_is_the_demo_deployment_watched_but_not_repaired():
     assert set(composed.settings.services) == {"store", "api", "worker"}
 
 
-def test_the_demo_worker_reports_to_the_admin_api_wherever_that_is():
-    composed = compose(["server.port=9999", "vars.store_port=9000"])
-    worker = composed.settings.services["worker"].process.command
-    assert "--report=http://127.0.0.1:9999/api/v1/services/worker/heartbeat" in worker
+def test_a_port_of_the_demo_is_said_once():
+    composed = compose(["vars.store_port=9000"])
     assert "--port=9000" in composed.settings.services["store"].process.command
     assert composed.settings.services["store"].probe.url == "http://127.0.0.1:9000/healthz"
 

@@ -111,6 +111,19 @@ def test_a_body_that_is_too_large_or_chunked_is_refused(store):
         assert error.code == 411
 
 
+def test_a_refusal_is_read_by_a_client_that_is_still_sending(store):
+    with socket.create_connection(("127.0.0.1", int(store.url.rpartition(":")[2])), timeout=2) as client:
+        client.sendall(b"PUT /items/a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(3):  # it has answered by the first, and a reset would be noticed by the last
+            time.sleep(0.05)
+            client.sendall(b"1\r\nx\r\n" * 1000)
+        client.shutdown(socket.SHUT_WR)
+        answer = b""
+        while data := client.recv(4096):
+            answer += data
+    assert answer.startswith(b"HTTP/1.1 411 ")
+
+
 def test_latency_delays_every_answer_until_it_is_cleared(store):
     assert store.ask("/_fault", "POST", {"kind": "latency", "ms": 150})[0] == 200
     began = time.monotonic()
@@ -268,7 +281,7 @@ def test_a_worker_sends_no_heartbeat_while_the_store_does_not_work(run, receiver
     status, answer = worker.ask("/healthz")
     assert (status, store.url in answer["reason"]) == (503, True)
     store.ask("/_fault", "DELETE")
-    assert count_grows(beats, 1, 2.0)
+    assert count_grows(beats, 2, 2.0)  # by the second the answer to the first has been read
     assert worker.ask("/healthz")[0] == 200
 
 
