@@ -43,6 +43,8 @@ _MONITORING = (
     "backend.shared.monitoring.metrics",
     "backend.shared.monitoring.objectives",
     "backend.shared.monitoring.samples",
+    "backend.shared.monitoring.engine",
+    "backend.shared.monitoring.enforcement",
 )
 
 

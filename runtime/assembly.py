@@ -6,14 +6,17 @@ Building opens the state file and nothing else; sockets, tasks and processes beg
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from modules import bridge
 from modules.contracts.clock import Clock, SystemClock
 from modules.contracts.dependencies import DependencyGraph
 from modules.contracts.errors import BackendUnavailableError, ConfigurationError
 from modules.contracts.events import EventBus
+from modules.contracts.gauges import objective_gauges
 from modules.contracts.health import BuildContext, Heartbeats, ProcessSpec, RepairOptions, ServiceOptions
+from modules.contracts.slo import SLOTracker
 from modules.local.processes import ProcessSupervisor
 from modules.settings import ServiceSettings
 from runtime.extensions import Extensions
@@ -22,7 +25,7 @@ from runtime.parts import Parts
 from runtime.registry import MONITORING, SELF_HEALING, Ground, Healing, Metering, Watch
 from runtime.settings import RootSettings
 from runtime.state import StateKeeper
-from runtime.telemetry import Telemetry
+from runtime.telemetry import Telemetry, counts_bad, objective_counters
 from runtime.web.server import AdminServer
 
 
@@ -76,14 +79,17 @@ def _assemble(ground: Ground, deployment: str, notes: list[str]) -> Deployment:
         environment=lambda: {"SELFRIGHT_URL": admin.address},
     )
     heartbeats = Heartbeats(clock)
-    healing = SELF_HEALING[settings.selfhealing.version](ground)
     metering = MONITORING[settings.monitoring.version](ground)
+    if metering.steps is not None:
+        ground = replace(ground, steps=metering.steps.for_service)
+    healing = SELF_HEALING[settings.selfhealing.version](ground)
     extensions = Extensions(settings.extensions)
     for name in dependencies.order:
         context = BuildContext(
             name, clock, heartbeats, extensions.load, supervisor, dependencies.restart_group, supervisor.guard
         )
         _register(healing, name, settings.services[name], context, ground.use_backend)
+    _promise(settings, healing, metering)
 
     backend = bridge.detect_self_healing()
     parts = Parts(
@@ -97,7 +103,10 @@ def _assemble(ground: Ground, deployment: str, notes: list[str]) -> Deployment:
         repair=healing.repair,
         recovery=healing.recovery,
         collector=metering.shown,
+        alerts=metering.alerts,
         slo=healing.slo,
+        objectives=metering.engine.reports if metering.engine else dict,
+        budget_steps=lambda: metering.steps.in_force if metering.steps else {},
         backend_available=backend.available,
         backend_error=backend.error,
         deployment=deployment,
@@ -117,32 +126,39 @@ def _connect(graph: Graph, healing: Healing, metering: Metering, ground: Ground,
     """Say which component needs which. Children start before the admin server, whose import they overlap."""
     settings, events, store, clock = ground.settings, ground.events, ground.store, ground.clock
     trail = bridge.audit_trail(events, store, use_backend=ground.use_backend)
-    graph.add("state", StateKeeper(store, settings.state.path, clock=clock, events=events))
+    first: tuple[str, ...] = ()
+    if metering.tracer is not None:  # first to start and last to stop: it records what the others do meanwhile
+        graph.add("tracing", metering.tracer)
+        first = ("tracing",)
+    graph.add("state", StateKeeper(store, settings.state.path, clock=clock, events=events), requires=first)
     graph.add("audit", Hook(stop=trail.close), requires=("state",))
     graph.add("processes", supervisor, requires=("audit", "address"))
     watchers: list[str] = ["processes"]
     if metering.filled is not None:
-        Telemetry(metering.filled, healing.scheduled, events)
-    if settings.alerts.targets:
-        from modules.Monitoring_V2.src.backend_integration import get_alert_manager  # noqa: PLC0415  only who alerts
-
-        graph.add(
-            "alerts",
-            get_alert_manager(
-                settings.alerts,
-                clock=clock,
-                events=events,
-                store=store,
-                rng=ground.rng,
-                use_backend=ground.use_backend,
-            ),
-            requires=("audit",),
+        Telemetry(
+            metering.filled,
+            healing.scheduled,
+            events,
+            latency_ms={
+                name: service.slo.latency_ms or settings.slo.latency_ms for name, service in settings.services.items()
+            },
+            in_maintenance=ground.in_maintenance,
         )
+    if metering.alerts is not None:
+        graph.add("alerts", metering.alerts, requires=("audit",))
         watchers.append("alerts")
-    keeper = bridge.sample_keeper(healing.trackers, store, clock=clock, events=events, use_backend=ground.use_backend)
+
+    def trackers() -> Mapping[str, SLOTracker]:
+        return {**healing.trackers(), **(metering.engine.trackers if metering.engine else {})}
+
+    keeper = bridge.sample_keeper(trackers, store, clock=clock, events=events, use_backend=ground.use_backend)
     if keeper is not None:
         graph.add("samples", keeper, requires=("state",))
         watchers.append("samples")
+    if metering.engine is not None and metering.steps is not None:
+        graph.add("objectives", metering.engine, requires=tuple(watchers))
+        graph.add("policy", metering.steps, requires=("objectives",))
+        watchers.append("policy")
     if healing.recovery is not None:
         graph.add("repair", healing.recovery, requires=tuple(watchers))
         watchers.append("repair")
@@ -150,6 +166,36 @@ def _connect(graph: Graph, healing: Healing, metering: Metering, ground: Ground,
         graph.add("repair", healing.ladders, requires=tuple(watchers))
         watchers.append("repair")
     graph.add("monitor", healing.scheduled, requires=tuple(watchers))
+
+
+def _promise(settings: RootSettings, healing: Healing, metering: Metering) -> None:
+    """Give the SLO engine the services' objectives and the declared ones, and what they count."""
+    engine, collector = metering.engine, metering.filled
+    if engine is None or collector is None:
+        return
+    kept = healing.trackers()
+    for name, service in settings.services.items():
+        engine.watch_service(
+            name,
+            latency_ms=service.slo.latency_ms or settings.slo.latency_ms,
+            availability=service.slo.availability or settings.slo.availability,
+            window_days=service.slo.window_days or settings.slo.window_days,
+            tracker=kept.get(name),
+        )
+    declared = settings.slo.objectives
+    for name, objective in declared.items():
+        engine.define(name, objective)
+    healing.scheduled.add_listener(engine.observe_check)
+    collector.add_observer(engine.observe_metric)
+    prefix = settings.monitoring.prefix
+    collector.add_gauges(lambda: objective_gauges(prefix, engine.reports().values()))
+    collector.add_gauges(
+        objective_counters(
+            prefix,
+            lambda: {name: counts for name, counts in engine.counted.items() if name in declared},
+            by_bad=[name for name, objective in declared.items() if counts_bad(objective)],
+        )
+    )
 
 
 def _register(

@@ -25,12 +25,15 @@ usage: run [GROUP=OPTION ...] [KEY=VALUE ...] [--config-dir DIR]
   run selfhealing=v2 slo.latency_ms=1000      the same, with repair; +selfhealing=v2 means the same
   run deployment=shop --config-dir conf       your own services, from conf/deployment/shop.yaml
   run selfhealing=v2 mode=check               validate only: what would run, or every problem at once
+  run mode=export export.what=prometheus-rules export.path=rules.yml
+                                              alert and recording rules of the objectives
 
 groups and their options
 {groups}
 
 often used keys
-  mode             serve, check
+  mode             serve, check, export
+  export.what      prometheus-rules, grafana, openslo, schema; export.path=FILE, or standard output
   backend          auto, on, off
   slo.latency_ms   a check slower than this is not good
   services.NAME    probe, process, depends_on, repair, slo
@@ -79,6 +82,10 @@ def _run(argv: Sequence[str]) -> int:
         from runtime.modes.check import check  # noqa: PLC0415  each run pays for what it uses
 
         return check(composed)
+    if composed.settings.mode == "export":
+        from runtime.modes.export import export  # noqa: PLC0415  each run pays for what it uses
+
+        return export(composed)
     from runtime.modes.serve import serve  # noqa: PLC0415  each run pays for what it uses
 
     return serve(composed)

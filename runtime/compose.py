@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from modules.contracts.errors import did_you_mean
 from runtime.arguments import Arguments, parse_arguments
 from runtime.consistency import inconsistencies
+from runtime.imports import Joined, join_imports
 from runtime.loader import LARGEST_FILE, Loader, to_path
 from runtime.overrides import read_overrides
 from runtime.problems import CompositionError, Path, Problem, describe, scrub
@@ -71,16 +72,19 @@ def compose(arguments: Arguments | Sequence[str] = ()) -> Composed:
         composition = loader.compose(overrides.texts)
         OmegaConf.set_struct(composition.config, False)
         config = composition.config
-        _fill(config, RootSettings().model_dump(mode="json"))
+        _fill(config, _defaults())
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, OSError) as error:
         raise CompositionError([*problems, _broken(error, loader)]) from error
 
-    def origins() -> Origins:
-        return Origins(loader.layers(overrides.texts), overrides.settings)
-
     raw, unresolved = _resolve(config)
-    settings, wrong = _validate(raw, [problem.path for problem in unresolved], loader)
-    if found := [*unresolved, *wrong]:
+    joined = join_imports(raw)
+
+    def origins() -> Origins:
+        return Origins(loader.layers(overrides.texts), (*overrides.settings, *joined.settings))
+
+    raw = joined.raw
+    settings, wrong = _validate(joined, [problem.path for problem in unresolved], loader)
+    if found := [*unresolved, *joined.problems, *wrong]:
         problems += _with_sources(found, origins())
     if problems or settings is None:
         raise CompositionError(problems)
@@ -131,6 +135,12 @@ def _broken(error: Exception, loader: Loader) -> Problem:  # noqa: PLR0911  a ca
         found = "cannot be left out: there is no such key"
         return Problem(to_path(missing[1]), found, source=f"command line: ~{missing[1]}")
     return Problem(("configuration",), text or scrub(str(error.__cause__ or type(error).__name__)), source=source)
+
+
+def _defaults() -> dict[str, Any]:
+    """The models' defaults, but for the table of burn alerts: whether it was written makes a difference to its rows."""
+    unsaid = {"slo": {"alerting": {"burn_alerts"}}}
+    return RootSettings().model_dump(mode="json", by_alias=True, exclude=unsaid)
 
 
 def _fill(config: DictConfig, defaults: Mapping[str, Any]) -> None:
@@ -209,10 +219,9 @@ def _unresolved(container: DictConfig | ListConfig, key: Any, path: Path, error:
     return Problem(path, f"{scrub(str(written[key]))} cannot be resolved: {text}", hint=hint)
 
 
-def _validate(
-    raw: Mapping[str, Any], unresolved: Sequence[Path], loader: Loader
-) -> tuple[RootSettings | None, list[Problem]]:
+def _validate(joined: Joined, unresolved: Sequence[Path], loader: Loader) -> tuple[RootSettings | None, list[Problem]]:
     """Validate strictly; then ask of all that is valid on its own whether it fits together."""
+    raw, objectives = joined.raw, joined.objectives
     services = raw.get("services")
     names = tuple(services) if isinstance(services, Mapping) else ()
     try:
@@ -225,16 +234,19 @@ def _validate(
             partial = RootSettings.model_validate_json(json.dumps(rest), strict=True)
         except ValidationError:
             return None, problems  # what is left depends on what was left out
-        return None, [*problems, *inconsistencies(partial, names)]
-    return settings, list(inconsistencies(settings, names))
+        return None, [*problems, *inconsistencies(partial, names, objectives)]
+    return settings, list(inconsistencies(settings, names, objectives))
 
 
 def _without(raw: Mapping[str, Any], paths: Sequence[Path]) -> dict[str, Any]:
-    """Leave out each wrong service and each other wrong section as a whole."""
+    """Leave out each wrong service, each wrong objective, and each other wrong section as a whole."""
     rest = dict(raw)
     for path in paths:
         if path[:1] == ("services",) and len(path) > 1 and isinstance(raw["services"], Mapping):
             rest["services"] = {name: value for name, value in rest["services"].items() if name != path[1]}
+        elif path[:2] == ("slo", "objectives") and len(path) > 2 and "slo" in rest:
+            objectives = {name: value for name, value in rest["slo"]["objectives"].items() if name != path[2]}
+            rest["slo"] = {**rest["slo"], "objectives": objectives}
         elif path:
             rest.pop(path[0], None)
     return rest

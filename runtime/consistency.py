@@ -19,18 +19,27 @@ from modules.contracts.health import BuildContext, Heartbeats
 from modules.local import actions, probes
 from modules.settings import AnyProbe, AnyRung, ServiceSettings
 from runtime.extensions import Extensions
+from runtime.objectives import unfit_objectives
 from runtime.problems import Path, Problem
 from runtime.settings import RootSettings
 
 _ABSENT_MODULES = {"clear_cache": "caching", "open_breaker": "orchestration"}
 
 
-def inconsistencies(settings: RootSettings, names: tuple[str, ...]) -> Iterator[Problem]:
-    """Yield what does not fit. ``names`` are all services, also those whose own settings are wrong."""
+def inconsistencies(
+    settings: RootSettings, names: tuple[str, ...], objectives: tuple[str, ...] | None = ()
+) -> Iterator[Problem]:
+    """Yield what does not fit.
+
+    ``names`` are all services and ``objectives`` all objectives, also those whose own settings are wrong; None when
+    the names of some objectives are not known.
+    """
     yield from _dependencies(settings.services, names)
     yield from _maintenance(settings, names)
     yield from _backend(settings)
     yield from _alerts(settings)
+    yield from _tracing(settings)
+    yield from unfit_objectives(settings, names, objectives)
     if settings.backend != "off":  # the local store is in memory
         yield from _state(FilePath(settings.state.path))
     yield from _short_restarts(settings.services)
@@ -113,13 +122,30 @@ def _beyond_local_probes(settings: RootSettings) -> Iterator[Problem]:
                     yield Problem(("services", name, *path), str(error), hint="set backend=auto")
 
 
+def _tracing(settings: RootSettings) -> Iterator[Problem]:
+    if not settings.tracing.enabled:
+        return
+    path = ("tracing", "enabled")
+    version = settings.monitoring.version
+    if version not in ("v1", "v2"):
+        found = f"spans are recorded by the monitoring module, and monitoring={version} begins none"
+        yield Problem(path, found, hint="choose monitoring=v2, or set tracing.enabled=false")
+    if settings.backend == "off":
+        found = "spans are recorded by the backend, and backend is off"
+        yield Problem(path, found, hint="set backend=auto, or tracing.enabled=false")
+        return
+    from modules.bridge import detect  # noqa: PLC0415  it imports the backend
+
+    backend = detect("backend.shared.monitoring.tracing_export")
+    if not backend.available:
+        found = f"spans are recorded by the backend, which cannot be used: {backend.error}"
+        yield Problem(path, found, hint="install selfright[otel], or set tracing.enabled=false")
+
+
 def _alerts(settings: RootSettings) -> Iterator[Problem]:
     if not settings.alerts.targets:
         return
     path = ("alerts", "targets")
-    if settings.selfhealing.version not in ("v1", "v2"):
-        found = f"alerts tell of incidents, and selfhealing={settings.selfhealing.version} opens none"
-        yield Problem(path, found, hint="set selfhealing=v2, or leave the targets out")
     if settings.monitoring.version != "v2":
         found = f"alerts are sent by monitoring=v2, and it is {settings.monitoring.version}"
         yield Problem(path, found, hint="set monitoring=v2, or leave the targets out")

@@ -6,15 +6,18 @@ Each entry builds a module's objects through its factories, and nothing else in 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
+from modules.contracts.alerts import AlertManager
 from modules.contracts.clock import Clock
 from modules.contracts.events import EventBus
 from modules.contracts.health import AutoRepair, HealthMonitor, Probe, RecoveryManager, ServiceOptions
 from modules.contracts.metrics import MetricsCollector
+from modules.contracts.objectives import BudgetSteps, ObjectiveEngine
 from modules.contracts.slo import SLOReport, SLOTracker
 from modules.contracts.state import StateStore
+from modules.contracts.tracing import Tracer
 from modules.settings import ServiceSLOSettings
 from runtime.settings import RootSettings
 
@@ -29,6 +32,13 @@ class Ground:
     rng: random.Random
     store: StateStore
     use_backend: bool | None
+    steps: Callable[[str], Collection[str]] = lambda service: ()
+    """The steps of the error budget policy in force for a service."""
+
+    def in_maintenance(self, service: str) -> bool:
+        """Whether a service is in a maintenance window now."""
+        now = self.clock.time()
+        return any(window.covers(service, now) for window in self.settings.selfhealing.maintenance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +111,6 @@ def _self_healing_v2(ground: Ground) -> Healing:
     )
 
     settings = ground.settings
-    maintenance = settings.selfhealing.maintenance
     monitor = get_health_monitor(
         slo_latency_ms=settings.slo.latency_ms,
         slo_availability=settings.slo.availability,
@@ -110,7 +119,7 @@ def _self_healing_v2(ground: Ground) -> Healing:
         clock=ground.clock,
         events=ground.events,
         rng=ground.rng,
-        in_maintenance=lambda name: any(window.covers(name, ground.clock.time()) for window in maintenance),
+        in_maintenance=ground.in_maintenance,
     )
     repair = get_auto_repair(
         monitor,
@@ -129,7 +138,8 @@ def _self_healing_v2(ground: Ground) -> Healing:
         clock=ground.clock,
         events=ground.events,
         settings=settings.selfhealing.recovery,
-        maintenance=maintenance,
+        maintenance=settings.selfhealing.maintenance,
+        steps=ground.steps,
     )
 
     def register(watch: Watch) -> None:
@@ -178,24 +188,47 @@ SELF_HEALING: Mapping[str, Callable[[Ground], Healing]] = {
 
 @dataclass(frozen=True, slots=True)
 class Metering:
-    """The objects of the Monitoring module: the collector that others see, and the one that is filled."""
+    """The objects of the Monitoring module: the collector that others see, the one that is filled, and the tracer.
+
+    ``tracer`` is None where no spans are asked for; quarantine begins none. ``engine`` (objectives), ``steps`` (error
+    budget policy) and ``alerts`` are V2's, and the backend's.
+    """
 
     shown: MetricsCollector | None = None
     filled: MetricsCollector | None = None
+    tracer: Tracer | None = None
+    engine: ObjectiveEngine | None = None
+    steps: BudgetSteps | None = None
+    alerts: AlertManager | None = None
+
+
+def _tracer(ground: Ground, make: Callable[..., Tracer]) -> Tracer | None:
+    """Return a tracer when spans are asked for. Without one nothing is imported for it, and no span costs anything."""
+    settings = ground.settings.tracing
+    return make(use_backend=ground.use_backend, settings=settings, clock=ground.clock) if settings.enabled else None
 
 
 def _monitoring_v1(ground: Ground) -> Metering:
-    from modules.Monitoring_V1.src.backend_integration import get_metrics_collector
+    from modules.Monitoring_V1.src.backend_integration import get_metrics_collector, get_tracer
 
     collector = get_metrics_collector(ground.settings.monitoring.prefix, ground.use_backend, clock=ground.clock)
-    return Metering(collector, collector)
+    return Metering(collector, collector, _tracer(ground, get_tracer))
 
 
 def _monitoring_v2(ground: Ground) -> Metering:
-    from modules.Monitoring_V2.src.backend_integration import get_metrics_collector
+    from modules.Monitoring_V2.src import backend_integration as v2
 
-    collector = get_metrics_collector(ground.settings.monitoring.prefix, ground.use_backend, clock=ground.clock)
-    return Metering(collector, collector)
+    settings, clock, events, choice = ground.settings, ground.clock, ground.events, ground.use_backend
+    collector = v2.get_metrics_collector(settings.monitoring.prefix, choice, clock=clock)
+    tracer = _tracer(ground, v2.get_tracer)
+    if choice is False or not v2.BACKEND_AVAILABLE:
+        return Metering(collector, collector, tracer)
+    engine = v2.get_slo_engine(
+        clock=clock, events=events, alerting=settings.slo.alerting, in_maintenance=ground.in_maintenance
+    )
+    steps = v2.get_budget_steps(settings.slo.policy, engine.reports, clock=clock, events=events)
+    alerts = v2.get_alert_manager(settings.alerts, clock=clock, events=events, store=ground.store, rng=ground.rng)
+    return Metering(collector, collector, tracer, engine, steps, alerts)
 
 
 def _monitoring_v3(ground: Ground) -> Metering:

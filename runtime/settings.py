@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import ipaddress
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from modules.settings import AlertSettings, SelfHealingSettings, ServiceSettings, Settings
+from modules.settings import (
+    AlertingSettings,
+    AlertSettings,
+    BudgetStepSettings,
+    ObjectiveSettings,
+    SelfHealingSettings,
+    ServiceSettings,
+    Settings,
+    TracingSettings,
+)
 
 
 def _is_loopback(host: str) -> bool:
@@ -19,8 +29,12 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+ServiceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
+"""Services and objectives share their names in the admin API and in every label."""
+
+
 class SLOSettings(Settings):
-    """The ``slo`` group: what every service promises unless it says otherwise."""
+    """The ``slo`` group: what every service promises unless it says otherwise, and further objectives."""
 
     latency_ms: Annotated[float, Field(gt=0)] = 500
     """A check slower than so many milliseconds is not good."""
@@ -28,6 +42,28 @@ class SLOSettings(Settings):
     """Percent of checks that must be good, above 0 and below 100."""
     window_days: Annotated[float, Field(gt=0, le=366)] = 30
     """Length of the window in days."""
+    objectives: dict[ServiceName, ObjectiveSettings] = {}
+    """Objectives beyond those of the services, by name."""
+    import_: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(alias="import")] = ()
+    """OpenSLO v1 files whose objectives join these, relative to the working directory."""
+    alerting: AlertingSettings = AlertingSettings()
+    """When a budget burns too fast, for every service and every objective that does not say otherwise."""
+    policy: tuple[BudgetStepSettings, ...] = ()
+    """The error budget policy: what follows as budgets run out, the highest ``below`` first."""
+
+    @field_validator("policy")
+    @classmethod
+    def _one_after_the_other(cls, policy: tuple[BudgetStepSettings, ...]) -> tuple[BudgetStepSettings, ...]:
+        for before, after in pairwise(policy):
+            if after.below >= before.below:
+                raise ValueError(
+                    f"{after.step} below {after.below:g} stands after {before.step} below {before.below:g};"
+                    " each further step needs a lower threshold"
+                )
+        steps = [step.step for step in policy]
+        if twice := sorted({step for step in steps if steps.count(step) > 1}):
+            raise ValueError(f"the step {twice[0]} stands here twice; keep the one that comes into force first")
+        return policy
 
 
 class MonitoringSettings(Settings):
@@ -76,22 +112,37 @@ class LogSettings(Settings):
     """live: the terminal view; lines: one line an event; auto: live in a terminal."""
 
 
+class ExportSettings(Settings):
+    """What ``mode=export`` writes, and where."""
+
+    what: Literal["prometheus-rules", "grafana", "openslo", "schema"] | None = None
+    """prometheus-rules: recording and alert rules; grafana: a dashboard; openslo: OpenSLO v1 documents; schema: the
+    JSON schema of a configuration, for editors. To be given with mode=export."""
+    path: Annotated[str, Field(min_length=1)] | None = None
+    """The file to write; standard output when not given."""
+    force: bool = False
+    """Whether a file that is there already is replaced."""
+
+
 class RootSettings(Settings):
     """A whole configuration."""
 
-    mode: Literal["serve", "check"] = "serve"
-    """serve runs the deployment; check validates it without starting anything."""
+    mode: Literal["serve", "check", "export"] = "serve"
+    """serve runs the deployment; check validates it without starting anything; export writes what other programs
+    need of it."""
     backend: Literal["auto", "on", "off"] = "auto"
     """auto uses the backend where it can be imported; on requires it; off uses the local fallbacks."""
     selfhealing: SelfHealingSettings = SelfHealingSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
     slo: SLOSettings = SLOSettings()
-    services: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")], ServiceSettings] = {}
+    services: dict[ServiceName, ServiceSettings] = {}
     """The services by name."""
     alerts: AlertSettings = AlertSettings()
+    tracing: TracingSettings = TracingSettings()
     server: ServerSettings = ServerSettings()
     state: StateSettings = StateSettings()
     log: LogSettings = LogSettings()
+    export: ExportSettings = ExportSettings()
     extensions: tuple[str, ...] = ()
     """The only packages from which a dotted name may be loaded."""
     drain_s: Annotated[float, Field(gt=0, le=3600)] = 10

@@ -118,6 +118,8 @@ class RuntimeView(_View):
     """Id of the newest event that this view includes: follow ``/api/v1/events`` after it."""
     services: tuple[ServiceView, ...] = Field(default=())
     components: dict[str, ComponentView] = Field(default={})
+    budget_steps: dict[str, tuple[str, ...]] = Field(default={})
+    """Steps of the error budget policy in force (tighten, shed, freeze), by objective."""
     notes: tuple[str, ...] = ()
 
 
@@ -177,6 +179,7 @@ def look(parts: Parts) -> RuntimeView:
             name: ComponentView(state=status.state.value, detail=status.detail)
             for name, status in parts.components().items()
         },
+        budget_steps=dict(parts.budget_steps()),
         notes=tuple(parts.notes),
     )
 

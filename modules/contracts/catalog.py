@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar, get_args
 
 from modules.contracts.errors import ConfigurationError, did_you_mean
-from modules.contracts.metrics import MetricKind
+from modules.contracts.metrics import GaugeMode, MetricKind
 
 _log = logging.getLogger(__name__)
 
@@ -24,12 +24,19 @@ MAX_SERIES = 1000
 OVERFLOW = "other"
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0)
 """Upper bounds of every histogram, in the metric's own unit."""
+BOUNDS = (*(repr(bound) for bound in BUCKETS), "+Inf")
+"""The same as text, as the label ``le`` has it, with the last bucket's."""
+MAX_EXEMPLAR = 128
+"""Characters of an exemplar's label names and values together (OpenMetrics 1.0, "Exemplars")."""
 
-_PREFIX = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+"""What a metric's full name, or a prefix of it, may be."""
+
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _LABEL = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
 _RESERVED_LABELS = ("le", "quantile")
 _KINDS: tuple[str, ...] = get_args(MetricKind)
+_MODES: tuple[str, ...] = get_args(GaugeMode)
 _BASE_UNIT = {
     **dict.fromkeys(("ms", "millis", "milliseconds"), "seconds (value / 1000)"),
     **dict.fromkeys(("us", "microseconds", "ns", "nanoseconds", "s", "sec", "second"), "seconds"),
@@ -37,6 +44,7 @@ _BASE_UNIT = {
     **dict.fromkeys(("byte", "kb", "kib", "kilobytes", "mb", "mib", "megabytes", "gb", "gib", "gigabytes"), "bytes"),
     **dict.fromkeys(("percent", "percentage", "pct"), "ratio (value / 100)"),
 }
+_ITS_OWN = "a metric of the collector itself"
 _SUFFIXES = {"counter": ("_created",), "gauge": (), "histogram": ("_bucket", "_count", "_sum", "_created")}
 
 
@@ -63,6 +71,7 @@ class Family(Generic[S]):
     unit: str
     help: str
     label_names: tuple[str, ...]
+    gauge_mode: GaugeMode = "all"
     series: dict[tuple[str, ...], S] = field(default_factory=dict)
     overflowed: bool = False
 
@@ -76,9 +85,10 @@ class MetricCatalog(Generic[S]):
         new_series: Callable[[Family[S], tuple[str, ...]], S],
         *,
         reserved: tuple[str, ...] = (),
+        reserved_labels: tuple[str, ...] = (),
         max_series: int = MAX_SERIES,
     ) -> None:
-        if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
+        if not isinstance(prefix, str) or not NAME.fullmatch(prefix):
             raise ConfigurationError(
                 f"prefix of metrics: found {prefix!r}; allowed are letters, digits and underscores, no digit first"
             )
@@ -87,18 +97,31 @@ class MetricCatalog(Generic[S]):
         self.prefix = prefix
         self._new_series = new_series
         self._max_series = max_series
+        self._reserved_labels = (*_RESERVED_LABELS, *reserved_labels)
         self._families: dict[str, Family[S]] = {}
-        self._taken = dict.fromkeys(reserved, "a metric of the collector itself")
+        self._taken = dict.fromkeys(reserved, _ITS_OWN)
 
     @property
     def families(self) -> tuple[Family[S], ...]:
         """All metrics, sorted by full name."""
         return tuple(sorted(self._families.values(), key=lambda family: family.name))
 
-    def record(
-        self, name: str, value: float, labels: Mapping[str, str] | None, *, kind: MetricKind, unit: str, help: str
-    ) -> None:
-        """Record one value, declaring the metric when it is new. Raises ConfigurationError, and records nothing."""
+    def series(
+        self,
+        name: str,
+        value: float,
+        labels: Mapping[str, str] | None,
+        *,
+        kind: MetricKind,
+        unit: str,
+        help: str,
+        gauge_mode: GaugeMode = "all",
+        exemplar: Mapping[str, str] | None = None,
+    ) -> S:
+        """Return where ``value`` is to be recorded, declaring the metric when it is new.
+
+        Raises ConfigurationError when it cannot be recorded so, and then declares nothing.
+        """
         try:
             usable = math.isfinite(value) and (value >= 0 or kind != "counter")
         except (TypeError, OverflowError):
@@ -106,29 +129,33 @@ class MetricCatalog(Generic[S]):
         if not usable:
             allowed = "a finite number of at least 0, as counters only grow" if kind == "counter" else "a finite number"
             raise ConfigurationError(f"metric {name}: found {value!r}; record {allowed}")
+        if exemplar:
+            _check_exemplar(name, kind, exemplar)
         family = self._families.get(name)
         if family is None:
-            family = self._declare(name, kind, unit, help, labels or {})
-        elif family.kind != kind or family.unit != unit:
+            family = self._declare(name, labels or {}, kind=kind, unit=unit, help=help, gauge_mode=gauge_mode)
+        elif family.kind != kind or family.unit != unit or family.gauge_mode != gauge_mode:
             raise ConfigurationError(
-                f"metric {name} is a {family.kind} with unit {family.unit!r}, but this record says {kind} with unit"
-                f" {unit!r}; record it the same way everywhere, or choose another name"
+                f"metric {name} is {_described(family.kind, family.unit, family.gauge_mode)}, but this record says"
+                f" {_described(kind, unit, gauge_mode)}; record it the same way everywhere, or choose another name"
             )
         key = self._key(name, family, labels or {})
         try:
             series = family.series.get(key)
         except TypeError:  # a label value that cannot be a key is no text either, which is said below
             series = None
-        if series is None:
-            series = self._add_series(name, family, key)
-        series.record(value)
+        return self._add_series(name, family, key) if series is None else series
+
+    def is_recorded(self, full: str) -> bool:
+        """Whether a recorded metric is exposed under this full name, or has a sample of this name."""
+        return full in self._taken and self._taken[full] != _ITS_OWN
 
     def value(self, name: str, labels: Mapping[str, str] | None) -> float | None:
         """Return a series' value, or None when there is no such series."""
         family = self._families.get(name)
         if family is None or set(labels or ()) != set(family.label_names):
             return None
-        series = family.series.get(tuple(_text((labels or {})[label]) for label in family.label_names))
+        series = family.series.get(tuple(exposable((labels or {})[label]) for label in family.label_names))
         return series.value if series else None
 
     def _key(self, name: str, family: Family[S], labels: Mapping[str, str]) -> tuple[str, ...]:
@@ -143,13 +170,19 @@ class MetricCatalog(Generic[S]):
             )
         return key
 
-    def _declare(self, name: str, kind: MetricKind, unit: str, help: str, labels: Mapping[str, str]) -> Family[S]:
+    def _declare(
+        self, name: str, labels: Mapping[str, str], *, kind: MetricKind, unit: str, help: str, gauge_mode: GaugeMode
+    ) -> Family[S]:
         full = full_name(self.prefix, name, kind, unit)
+        if gauge_mode not in _MODES or (gauge_mode != "all" and kind != "gauge"):
+            raise ConfigurationError(
+                f"metric {name}: found gauge_mode {gauge_mode!r} for a {kind}; allowed for a gauge: {', '.join(_MODES)}"
+            )
         for label in labels:
-            if not isinstance(label, str) or not _LABEL.fullmatch(label) or label in _RESERVED_LABELS:
+            if not isinstance(label, str) or not _LABEL.fullmatch(label) or label in self._reserved_labels:
                 raise ConfigurationError(
                     f"metric {name}: label name {label!r}; allowed are letters, digits and underscores, a letter first,"
-                    f" and not {' or '.join(_RESERVED_LABELS)}"
+                    f" and not {' or '.join(self._reserved_labels)}"
                 )
         _check_label_values(name, labels)
         base = full.removesuffix("_total") if kind == "counter" else full
@@ -160,14 +193,14 @@ class MetricCatalog(Generic[S]):
                     f"metric {name} would be exposed as {sample}, which is taken by {self._taken[sample]};"
                     " choose another name"
                 )
-        family: Family[S] = Family(full, kind, unit, _text(help), tuple(sorted(labels)))
+        family: Family[S] = Family(full, kind, unit, exposable(help), tuple(sorted(labels)), gauge_mode)
         self._taken |= dict.fromkeys(samples, f"the {kind} {name}")
         self._families[name] = family
         return family
 
     def _add_series(self, name: str, family: Family[S], key: tuple[str, ...]) -> S:
         _check_label_values(name, dict(zip(family.label_names, key, strict=True)))
-        key = tuple(_text(value) for value in key)
+        key = tuple(exposable(value) for value in key)
         if key in family.series:
             return family.series[key]
         if len(family.series) >= self._max_series and family.label_names:
@@ -210,6 +243,30 @@ def full_name(prefix: str, name: str, kind: MetricKind, unit: str) -> str:
     return f"{full}_total" if kind == "counter" else full
 
 
+def _described(kind: MetricKind, unit: str, gauge_mode: GaugeMode) -> str:
+    return f"a {kind} with unit {unit!r}" + (f" and gauge_mode {gauge_mode!r}" if gauge_mode != "all" else "")
+
+
+def _check_exemplar(name: str, kind: MetricKind, exemplar: Mapping[str, str]) -> None:
+    """Refuse what OpenMetrics does not allow: one bad exemplar would spoil the whole exposition."""
+    if kind == "gauge":
+        raise ConfigurationError(f"metric {name} is a gauge; only counters and histograms have exemplars")
+    if not isinstance(exemplar, Mapping):
+        raise ConfigurationError(f"metric {name}: found exemplar {exemplar!r}; give labels, as {{'trace_id': ...}}")
+    for label in exemplar:
+        if not isinstance(label, str) or not _LABEL.fullmatch(label):
+            raise ConfigurationError(
+                f"metric {name}: exemplar label {label!r}; allowed are letters, digits and underscores, a letter first"
+            )
+    _check_label_values(name, exemplar)
+    size = sum(len(label) + len(exposable(value)) for label, value in exemplar.items())
+    if size > MAX_EXEMPLAR:
+        raise ConfigurationError(
+            f"metric {name}: its exemplar ({', '.join(sorted(exemplar))}) has {size} characters, names and values"
+            f" together; OpenMetrics allows {MAX_EXEMPLAR}, keep the trace id alone"
+        )
+
+
 def _check_label_values(name: str, labels: Mapping[str, str]) -> None:
     for label, value in labels.items():
         if not isinstance(value, str):
@@ -218,6 +275,6 @@ def _check_label_values(name: str, labels: Mapping[str, str]) -> None:
             )
 
 
-def _text(value: str) -> str:
-    """Bytes of a foreign program that are no UTF-8 arrive as lone surrogates, which an exposition cannot hold."""
+def exposable(value: str) -> str:
+    """Return text that every exposition can hold: bytes that are no UTF-8 arrive here as lone surrogates."""
     return value.encode("utf-8", "backslashreplace").decode("utf-8")

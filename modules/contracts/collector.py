@@ -1,10 +1,11 @@
-"""What every metrics collector does alike: its catalog of series, and the objectives on its samples.
+"""What every metrics collector does alike: its catalog of series, the objectives on its samples, its observers.
 
 An implementation adds how a series is kept and how all of them are exposed.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,18 +13,15 @@ from dataclasses import asdict, dataclass
 from operator import ge, gt, le, lt
 from typing import Any, Generic
 
-from modules.contracts.catalog import Family, MetricCatalog, S
+from modules.contracts.catalog import NAME, Family, MetricCatalog, S
 from modules.contracts.errors import ConfigurationError
-from modules.contracts.metrics import Comparison, MetricKind
+from modules.contracts.gauges import OBJECTIVE_GAUGES, SLO_GAUGES, slo_gauges
+from modules.contracts.metrics import Comparison, Gauge, GaugeMode, GaugeSource, MetricKind, Observer
 from modules.contracts.slo import SLOReport, SLOTracker, TrackerFactory
 
 _COMPARE: Mapping[str, Callable[[float, float], bool]] = {"<=": le, "<": lt, ">=": ge, ">": gt}
-_SLO_GAUGES = {
-    "slo_objective_ratio": "Share of good events that is promised.",
-    "slo_sli_ratio": "Share of good events in the window of the objective.",
-    "slo_error_budget_remaining_ratio": "Share of the error budget that is left; negative when overspent.",
-    "slo_burn_rate": "Speed at which the error budget is spent; at 1 it lasts exactly its window.",
-}
+_NO_LABELS: Mapping[str, str] = {}
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +36,6 @@ class ThresholdSLO:
     objective: float
 
 
-@dataclass(frozen=True, slots=True)
-class Gauge:
-    """A metric that is computed when it is asked for: ``samples`` are pairs of labels and value."""
-
-    name: str
-    help: str
-    samples: tuple[tuple[Mapping[str, str], float], ...]
-
-
 class SeriesCollector(ABC, Generic[S]):
     """A ``MetricsCollector``. Objectives count the samples of a metric over all its labels, from their definition on.
 
@@ -54,13 +43,28 @@ class SeriesCollector(ABC, Generic[S]):
     """
 
     def __init__(
-        self, prefix: str, new_tracker: TrackerFactory, *, max_series: int, reserved: Iterable[str] = ()
+        self,
+        prefix: str,
+        new_tracker: TrackerFactory,
+        *,
+        max_series: int,
+        reserved: Iterable[str] = (),
+        reserved_labels: Iterable[str] = (),
     ) -> None:
-        taken = (*reserved, *(f"{prefix}_{name}" for name in _SLO_GAUGES))
-        self._catalog: MetricCatalog[S] = MetricCatalog(prefix, self._new_series, reserved=taken, max_series=max_series)
+        taken = (*reserved, *(f"{prefix}_{name}" for name in (*SLO_GAUGES, *OBJECTIVE_GAUGES)))
+        self._catalog: MetricCatalog[S] = MetricCatalog(
+            prefix,
+            self._new_series,
+            reserved=taken,
+            reserved_labels=tuple(reserved_labels),
+            max_series=max_series,
+        )
         self._new_tracker = new_tracker
         self._slos: dict[str, tuple[ThresholdSLO, SLOTracker]] = {}
         self._watching: dict[str, list[tuple[Callable[[float, float], bool], float, SLOTracker]]] = {}
+        self._observers: tuple[Observer, ...] = ()
+        self._gauge_sources: list[GaugeSource] = []
+        self._faults: dict[object, str] = {}
 
     @abstractmethod
     def _new_series(self, family: Family[S], label_values: tuple[str, ...]) -> S:
@@ -83,15 +87,43 @@ class SeriesCollector(ABC, Generic[S]):
         kind: MetricKind = "histogram",
         unit: str = "",
         help: str = "",
+        exemplar: Mapping[str, str] | None = None,
+        gauge_mode: GaugeMode = "all",
     ) -> None:
         """Record one value: observed (histogram), added (counter) or set (gauge).
 
-        Raises ConfigurationError, and records nothing, when a name or number cannot be used, or when the metric
-        was recorded with another kind, unit or set of labels before.
+        Raises ConfigurationError, and records nothing, when a name, number or exemplar cannot be used, or when the
+        metric was recorded with another kind, unit, mode or set of labels before.
         """
-        self._catalog.record(name, value, labels, kind=kind, unit=unit, help=help)
+        series = self._catalog.series(
+            name, value, labels, kind=kind, unit=unit, help=help, gauge_mode=gauge_mode, exemplar=exemplar
+        )
+        series.record(value)
+        if exemplar:
+            self._keep_exemplar(series, value, exemplar)
         for satisfies, threshold, tracker in self._watching.get(name, ()):
             tracker.record(satisfies(value, threshold), value=value)
+        for observer in self._observers:
+            try:
+                observer(name, value, labels or _NO_LABELS)
+            except Exception as error:  # who records must not pay for who listens
+                self._log_fault(id(observer), f"an observer failed on the metric {name}", error)
+
+    def add_observer(self, observer: Observer) -> Callable[[], None]:
+        """Call ``observer(name, value, labels)`` after each sample that was recorded; the result ends that.
+
+        The value of a counter is what was added. An observer that raises is logged, and the others still hear.
+        """
+        self._observers = (*self._observers, observer)
+
+        def end() -> None:
+            self._observers = tuple(other for other in self._observers if other is not observer)
+
+        return end
+
+    def add_gauges(self, source: GaugeSource) -> None:
+        """Ask ``source`` for further gauges at each exposition. One that raises is logged and left out of it."""
+        self._gauge_sources.append(source)
 
     def define_slo(
         self,
@@ -158,25 +190,49 @@ class SeriesCollector(ABC, Generic[S]):
             },
         }
 
-    def slo_gauges(self) -> list[Gauge]:
-        """Return what the objectives say now, for the exposition; those without data say nothing of themselves."""
-        samples: dict[str, list[tuple[Mapping[str, str], float]]] = {name: [] for name in _SLO_GAUGES}
-        for name, report in self.get_slo_status().items():
-            labels = {"slo": name}
-            samples["slo_objective_ratio"].append((labels, report.objective / 100))
-            if report.sli is not None:
-                samples["slo_sli_ratio"].append((labels, report.sli / 100))
-            if report.error_budget_remaining is not None:
-                left = report.error_budget_remaining / 100
-                samples["slo_error_budget_remaining_ratio"].append((labels, left))
-            samples["slo_burn_rate"] += (
-                ({**labels, "window": window}, rate) for window, rate in report.burn_rates.items()
-            )
-        return [
-            Gauge(f"{self.prefix}_{name}", help, tuple(samples[name]))
-            for name, help in _SLO_GAUGES.items()
-            if samples[name]
-        ]
+    def computed_gauges(self) -> list[Gauge]:
+        """Return the gauges that are computed now, each name once: those of the objectives, then of each source."""
+        families: dict[str, Gauge] = {gauge.name: gauge for gauge in slo_gauges(self.prefix, self._reports())}
+        for source in self._gauge_sources:
+            try:
+                gauges = list(source())
+            except Exception as error:  # the rest of the exposition is worth having
+                self._log_fault(id(source), "a source of gauges failed and is left out", error)
+                continue
+            for gauge in gauges:
+                known = families.get(gauge.name)
+                if not gauge.samples or self._refused(gauge, known):
+                    continue
+                samples = gauge.samples if known is None else (*known.samples, *gauge.samples)
+                families[gauge.name] = Gauge(gauge.name, gauge.help, samples)
+        return list(families.values())
+
+    def _refused(self, gauge: Gauge, known: Gauge | None) -> bool:
+        """Whether a gauge would make the exposition one that cannot be read, which is logged."""
+        names = [set(labels) for labels, _ in (known or gauge).samples[:1]]
+        reason = ""
+        if not NAME.fullmatch(gauge.name):
+            reason = "no metric can have that name"
+        elif self._catalog.is_recorded(gauge.name):
+            reason = "a recorded metric has that name; choose another"
+        elif any(set(labels) not in names for labels, _ in gauge.samples):
+            reason = "its samples differ in their label names; give each the same"
+        if reason:
+            self._log_fault(gauge.name, f"the gauge {gauge.name} is left out", ConfigurationError(reason))
+        return bool(reason)
+
+    def _reports(self) -> Iterable[SLOReport]:
+        return (tracker.report() for _, tracker in self._slos.values())
+
+    def _keep_exemplar(self, series: S, value: float, exemplar: Mapping[str, str]) -> None:
+        """Keep an exemplar for the exposition, where that can show one."""
+
+    def _log_fault(self, whose: object, what: str, error: Exception) -> None:
+        """Say it once, until it fails in another way: a log line a sample would be a fault of its own."""
+        fault = f"{type(error).__name__}: {error}"
+        if self._faults.get(whose) != fault:
+            self._faults[whose] = fault
+            _log.error("%s: %s", what, fault, exc_info=error)
 
 
 def _plain(report: SLOReport) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
@@ -229,6 +229,29 @@ class BudgetChanged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetStepChanged(Event):
+    """A step of the error budget policy came into force for an objective, or ended.
+
+    ``error_budget_remaining`` is in percent; None when the objective itself is gone.
+    """
+
+    kind: ClassVar[str] = "budget_step_changed"
+    objective: str
+    step: str
+    in_force: bool
+    error_budget_remaining: float | None
+
+    @property
+    def message(self) -> str:
+        left = (
+            "the objective is gone"
+            if self.error_budget_remaining is None
+            else f"{self.error_budget_remaining:.1f} % of the budget left"
+        )
+        return f"policy step {self.step} {'is in force' if self.in_force else 'ended'} for {self.objective}: {left}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AlertFired(Event):
     kind: ClassVar[str] = "alert_fired"
     alert: str
@@ -261,6 +284,61 @@ class AlertFailed(Event):
     @property
     def message(self) -> str:
         return f"alert {self.alert} could not be sent to {self.target}: {self.detail}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SilenceChanged(Event):
+    """A person silenced alerts, ended that, or it ended by itself. ``action``: created, ended or expired."""
+
+    kind: ClassVar[str] = "silence_changed"
+    silence: str
+    action: str
+    matchers: Mapping[str, str]
+    ends_at: float
+    comment: str
+
+    @property
+    def message(self) -> str:
+        which = ", ".join(f"{name}={pattern}" for name, pattern in sorted(self.matchers.items()))
+        return f"silence {self.silence} of alerts with {which} {self.action}: {self.comment}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SLOStatusChanged(Event):
+    """The status of an objective changed. ``error_budget_remaining`` is in percent; None without data."""
+
+    kind: ClassVar[str] = "slo_status_changed"
+    objective: str
+    previous: str
+    current: str
+    error_budget_remaining: float | None
+
+    @property
+    def message(self) -> str:
+        left = (
+            "" if self.error_budget_remaining is None else f", {self.error_budget_remaining:.1f} % of the budget left"
+        )
+        return f"objective {self.objective} is {self.current} (was {self.previous}){left}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SLOAlertChanged(Event):
+    """The state of one row of an objective's burn-rate alerts changed. ``burn_rate`` is that of its long window."""
+
+    kind: ClassVar[str] = "slo_alert_changed"
+    objective: str
+    severity: str
+    """page or ticket."""
+    state: str
+    """pending, firing or resolved."""
+    window: str
+    factor: float
+    burn_rate: float
+    summary: str
+
+    @property
+    def message(self) -> str:
+        return f"{self.severity} alert of {self.objective} is {self.state}: {self.summary}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

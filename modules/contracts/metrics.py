@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from modules.contracts.slo import SLOReport
 
 Comparison = Literal["<=", "<", ">=", ">"]
 MetricKind = Literal["gauge", "counter", "histogram"]
+GaugeMode = Literal["all", "sum", "min", "max", "mostrecent"]
+"""How the gauges of several workers become one: ``all`` keeps each, told apart by a label ``pid``."""
+
+Observer = Callable[[str, float, Mapping[str, str]], None]
+"""Is told of each sample that was recorded: the metric's name without prefix, the value and the labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """A metric that is computed when it is asked for: ``name`` is its full one, ``samples`` pairs of labels and value.
+
+    Every sample has the same label names.
+    """
+
+    name: str
+    help: str
+    samples: tuple[tuple[Mapping[str, str], float], ...]
+
+
+GaugeSource = Callable[[], Iterable[Gauge]]
 
 
 class MetricsCollector(Protocol):
@@ -30,8 +51,22 @@ class MetricsCollector(Protocol):
         kind: MetricKind = "histogram",
         unit: str = "",
         help: str = "",
+        exemplar: Mapping[str, str] | None = None,
+        gauge_mode: GaugeMode = "all",
     ) -> None:
-        """Record one value: observed (histogram), added (counter) or set (gauge)."""
+        """Record one value: observed (histogram), added (counter) or set (gauge).
+
+        ``exemplar`` points from a histogram or counter to where the value came from, as ``{"trace_id": ...}``; it
+        is shown where OpenMetrics is asked for. ``gauge_mode`` says what becomes of a gauge of several workers.
+        """
+        ...
+
+    def add_observer(self, observer: Observer) -> Callable[[], None]:
+        """Call ``observer`` after each sample that was recorded; the returned function ends that."""
+        ...
+
+    def add_gauges(self, source: GaugeSource) -> None:
+        """Ask ``source`` for further gauges at each exposition."""
         ...
 
     def define_slo(

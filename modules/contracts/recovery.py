@@ -2,17 +2,23 @@
 
 They stand in one list, each a small function that is asked in turn; the first that has a say decides. The budget
 steers as in Google's error budget policy (SRE workbook, appendix B): with budget left one can afford to wait, with
-none left one cannot.
+none left one cannot. Of the steps of a written policy, ``tighten`` says so outright, whatever the thresholds are.
+``freeze`` forbids changes, and a repair is none: it gives back what was there, and a budget that is nearly spent is
+the last reason to leave a service broken. So it holds no rung, ordered or not; neither does ``shed``, which is about
+load.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from modules.contracts.health import Decision, HealthStatus, ServiceHealth
+
+TIGHTEN = "tighten"
+"""The step of the error budget policy that asks for repair sooner."""
 
 
 class MaintenanceWindow(Protocol):
@@ -38,13 +44,18 @@ class RecoveryRules(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What the rules are asked about. ``now`` is in unix seconds, ``budget_left`` in percent, None without data."""
+    """What the rules are asked about.
+
+    ``now`` is in unix seconds, ``budget_left`` in percent, None without data; ``steps`` are those of the error budget
+    policy that are in force for the service.
+    """
 
     health: ServiceHealth
     now: float
     budget_left: float | None
     settings: RecoveryRules
     maintenance: Sequence[MaintenanceWindow]
+    steps: Collection[str] = ()
 
     @property
     def found(self) -> str:
@@ -52,8 +63,15 @@ class Situation:
         return self.health.last.detail if self.health.last else "not checked yet"
 
     @property
+    def tightened(self) -> bool:
+        """Whether the error budget policy asks for repair at once."""
+        return TIGHTEN in self.steps
+
+    @property
     def hurried(self) -> bool:
         """Whether too little of the budget is left to wait for the first back-off; with a threshold of 0 never."""
+        if self.tightened:
+            return True
         threshold = self.settings.skip_backoff_below
         return threshold > 0 and self.budget_left is not None and self.budget_left < threshold
 
@@ -105,6 +123,8 @@ def degraded(on: Situation) -> Decision | None:
     """A service that is alive but not ready is repaired only when the error budget runs out for it."""
     if on.health.status is not HealthStatus.DEGRADED:
         return None
+    if on.tightened:
+        return Decision(True, "degraded", f"degraded: {on.found}; the policy step {TIGHTEN} is in force", True)
     threshold, left = on.settings.repair_degraded_below, on.budget_left
     if threshold == 0:
         return Decision(False, "degraded", f"it is alive: {on.found}")

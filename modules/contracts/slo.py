@@ -9,12 +9,13 @@ its window (Google SRE workbook, chapter 5).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from functools import lru_cache
+from typing import Literal, Protocol
 
-from modules.contracts.errors import ConfigurationError
+from modules.contracts.errors import ConfigurationError, SelfrightError, did_you_mean
 
 AT_RISK_BELOW = 25.0
 """With less than so many percent of its budget left an objective is at risk."""
@@ -56,6 +57,110 @@ class SLOReport:
     status: SLOStatus
     burn_rates: Mapping[str, float] = field(default_factory=dict)
     value: float | None = None
+
+
+AlertSeverity = Literal["page", "ticket"]
+BudgetingMethod = Literal["occurrences", "timeslices", "ratio_timeslices"]
+WindowKind = Literal["rolling", "calendar"]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowReport:
+    """An objective over one of its windows.
+
+    Attributes:
+        name: ``"30d"`` or ``"month"``.
+        kind: rolling or calendar.
+        starts_at, ends_at: unix seconds; a rolling window has no end.
+        good, total: what was counted: events, or slices; a fraction where ratios are counted.
+        sli, error_budget_remaining: percent, or None without data.
+        status: the verdict on these counts alone.
+    """
+
+    name: str
+    kind: WindowKind
+    starts_at: float
+    ends_at: float | None
+    good: float
+    total: float
+    sli: float | None
+    error_budget_remaining: float | None
+    status: SLOStatus
+
+
+@dataclass(frozen=True, slots=True)
+class BurnAlertState:
+    """A row of an objective's burn-rate table that is pending or fires.
+
+    Attributes:
+        window: its long window (``"1h"``), which with the severity names the row.
+        factor: burn rate at which it fires.
+        burn_rate: as last evaluated over the long window, None once that holds no data.
+        since: unix seconds at which the state began.
+    """
+
+    objective: str
+    service: str | None
+    severity: AlertSeverity
+    state: Literal["pending", "firing"]
+    window: str
+    factor: float
+    burn_rate: float | None
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class MemberReport:
+    """A part of a composite objective: its weight, and its SLI (percent) over the composite's first window."""
+
+    name: str
+    weight: float
+    sli: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectiveReport:
+    """An objective as it stands now, over all its windows.
+
+    Attributes:
+        service: the service it belongs to, if any.
+        objective: percent that must be good.
+        status, sli, error_budget_remaining: of the first window; the status also by alerts and no-data policy.
+        burn_rates: burn rate by window name (``"1h"``); a window without data is absent.
+        value: the newest sample, in its own unit; None where there is none.
+        windows: every window, the first first.
+        projected_exhaustion_s: seconds until the budget of the first window is spent if it burns on as in the last
+            hour (or in the first window, when that is shorter), at steady traffic; 0 when spent, None without data
+            and when the window passes before.
+        alerts: the rows of the burn-rate table that are pending or fire.
+        members: the parts of a composite.
+    """
+
+    name: str
+    description: str
+    service: str | None
+    objective: float
+    method: BudgetingMethod
+    status: SLOStatus
+    sli: float | None
+    error_budget_remaining: float | None
+    burn_rates: Mapping[str, float]
+    value: float | None
+    windows: tuple[WindowReport, ...]
+    projected_exhaustion_s: float | None = None
+    alerts: tuple[BurnAlertState, ...] = ()
+    members: tuple[MemberReport, ...] = ()
+
+
+class UnknownObjectiveError(SelfrightError, KeyError):
+    """No objective of this name is defined."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        super().__init__(f"no objective named {name!r}{did_you_mean(name, names)}; known: {', '.join(names) or 'none'}")
+
+    def __str__(self) -> str:  # KeyError would print the message's repr
+        return str(self.args[0])
 
 
 class SLOTracker(Protocol):
@@ -102,12 +207,44 @@ def check_objective(name: str, objective: float, window_s: float) -> None:
         )
 
 
-def burn_rate(objective: float, good: int, total: int) -> float | None:
+def burn_rate(objective: float, good: float, total: float) -> float | None:
     """Return the observed bad share over the allowed one, or None without data."""
-    if not total:
-        return None
+    return (total - good) * 100 / (_allowed(objective) * total) if total else None
+
+
+@lru_cache(maxsize=1024)  # asked for each window of each report, and rounding is dear
+def _allowed(objective: float) -> float:
+    """Return the percentage that may be bad."""
     # 100 - 99.99 is 0.010000000000005; the rounding makes "exactly spent" come out as exactly 1.
-    return (total - good) * 100 / (round(100 - objective, 9) * total)
+    return round(100 - objective, 9)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What counts say: ``sli`` and ``error_budget_remaining`` in percent, None without data."""
+
+    sli: float | None
+    error_budget_remaining: float | None
+    status: SLOStatus
+
+
+_NO_DATA = Verdict(None, None, SLOStatus.NO_DATA)
+
+
+def judge(objective: float, good: float, total: float, *, alerting: bool = False) -> Verdict:
+    """Judge the counts of a whole window: the one place where an SLOStatus is decided.
+
+    ``alerting`` says that a burn-rate alert fires.
+    """
+    burn = burn_rate(objective, good, total)
+    if burn is None:
+        return _NO_DATA
+    left = round(100 * (1 - burn), 9)
+    if left <= 0:
+        status = SLOStatus.VIOLATED
+    else:
+        status = SLOStatus.AT_RISK if alerting or left < AT_RISK_BELOW else SLOStatus.MET
+    return Verdict(100 * good / total, left, status)
 
 
 def summarize(
@@ -120,28 +257,18 @@ def summarize(
     alerting: bool = False,
     value: float | None = None,
 ) -> SLOReport:
-    """Judge ``counts`` (good, total) of the whole window: the one place where an SLOStatus is decided.
-
-    ``alerting`` says that a burn-rate alert fires.
-    """
+    """Report on ``counts`` (good, total) of the whole window. ``alerting`` says that a burn-rate alert fires."""
     good, total = counts
-    burn = burn_rate(objective, good, total)
-    left = None if burn is None else round(100 * (1 - burn), 9)
-    if left is None:
-        status = SLOStatus.NO_DATA
-    elif left <= 0:
-        status = SLOStatus.VIOLATED
-    else:
-        status = SLOStatus.AT_RISK if alerting or left < AT_RISK_BELOW else SLOStatus.MET
+    verdict = judge(objective, good, total, alerting=alerting)
     return SLOReport(
         name=name,
         objective=objective,
         window_s=window_s,
         good=good,
         total=total,
-        sli=100 * good / total if total else None,
-        error_budget_remaining=left,
-        status=status,
+        sli=verdict.sli,
+        error_budget_remaining=verdict.error_budget_remaining,
+        status=verdict.status,
         burn_rates=burn_rates or {},
         value=value,
     )

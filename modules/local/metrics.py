@@ -9,8 +9,9 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import accumulate
+from math import isfinite, isnan
 
-from modules.contracts.catalog import BUCKETS, MAX_SERIES, Family
+from modules.contracts.catalog import BOUNDS, BUCKETS, MAX_SERIES, Family
 from modules.contracts.clock import Clock
 from modules.contracts.collector import SeriesCollector
 from modules.contracts.metrics import MetricKind
@@ -47,13 +48,16 @@ class LocalCollector(SeriesCollector[_Series]):
         super().__init__(prefix, partial(LocalObjective, clock=clock), max_series=max_series)
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
-        """Return the exposition and its content type, which is the same whatever ``accept`` asks for."""
+        """Return the exposition and its content type, which is the same whatever ``accept`` asks for.
+
+        It has no place for exemplars: they are checked as everywhere, and not kept.
+        """
         lines: list[str] = []
         for family in self._catalog.families:
             lines += _head(family.name, family.help, family.kind)
             for values, series in family.series.items():
                 lines += _samples(family, dict(zip(family.label_names, values, strict=True)), series)
-        for gauge in self.slo_gauges():
+        for gauge in self.computed_gauges():
             lines += _head(gauge.name, gauge.help, "gauge")
             lines += (_sample(gauge.name, labels, value) for labels, value in gauge.samples)
         return "".join(f"{line}\n" for line in lines).encode(), CONTENT_TYPE
@@ -72,8 +76,8 @@ def _samples(family: Family[_Series], labels: Mapping[str, str], series: _Series
     if family.kind != "histogram":
         yield _sample(family.name, labels, series.value or 0.0)
         return
-    for bound, count in zip((*BUCKETS, float("inf")), accumulate(series.counts), strict=True):
-        yield _sample(f"{family.name}_bucket", {**labels, "le": _number(bound)}, count)
+    for bound, count in zip(BOUNDS, accumulate(series.counts), strict=True):
+        yield _sample(f"{family.name}_bucket", {**labels, "le": bound}, count)
     yield _sample(f"{family.name}_count", labels, sum(series.counts))
     yield _sample(f"{family.name}_sum", labels, series.sum)
 
@@ -88,4 +92,6 @@ def _escape(text: str) -> str:
 
 
 def _number(value: float) -> str:
-    return "+Inf" if value == float("inf") else repr(float(value))
+    if isfinite(value):
+        return repr(float(value))
+    return "NaN" if isnan(value) else "+Inf" if value > 0 else "-Inf"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -33,19 +33,22 @@ class LocalRecoveryManager:
         settings: RecoveryRules | None = None,
         maintenance: Sequence[MaintenanceWindow] = (),
         budget: Callable[[str], SLOReport | None] = lambda name: None,
+        steps: Callable[[str], Collection[str]] = lambda name: (),
     ) -> None:
         self._repair = repair
         self._clock = clock
         self._settings = settings or LocalRecoverySettings()
         self._maintenance = tuple(maintenance)
         self._budget = budget
+        self._steps = steps
         repair.set_policy(self)
 
     def decide(self, health: ServiceHealth) -> Decision:
         """Ask the rules in turn; the first that has a say decides."""
         report = self._budget(health.name)
         left = report.error_budget_remaining if report else None
-        return decide(Situation(health, self._clock.time(), left, self._settings, self._maintenance))
+        steps = self._steps(health.name)
+        return decide(Situation(health, self._clock.time(), left, self._settings, self._maintenance, steps))
 
     async def recover(self, name: str, reason: str = "asked for") -> RepairReport:
         return await self._repair.repair(name, reason)

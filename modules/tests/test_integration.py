@@ -10,15 +10,18 @@ import random
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from modules.bridge import detect
 from modules.contracts.clock import LoopClock
+from modules.contracts.component import ComponentState
 from modules.contracts.errors import (
+    BackendUnavailableError,
     ConfigurationError,
     DependencyError,
     DuplicateServiceError,
@@ -40,6 +43,8 @@ from modules.contracts.health import (
 )
 from modules.contracts.metrics import MetricsCollector
 from modules.contracts.slo import SLOStatus
+from modules.contracts.tracing import SpanContext, SpanKind, SpanStatus, Tracer, active_tracer
+from modules.settings import TracingSettings
 from runtime.simulation.loop import virtual_time
 
 QUICK = ServiceOptions(interval_s=1, reprobe_s=0.25, fall=2)
@@ -369,6 +374,121 @@ def test_the_quarantined_collector_reads_and_refuses(collector: MetricsCollector
     assert collector.value("queue_length") == 3.0
 
 
+# --- tracing, whichever serves ------------------------------------------------------------------------
+
+REMOTE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.fixture(params=MONITORING)
+def tracer(
+    request: pytest.FixtureRequest, use_backend: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Tracer]:
+    if use_backend is None:  # here too, None stands for a backend that is missing
+        hide_tracing(monkeypatch)
+    yield integration(request.param).get_tracer("shop", use_backend)
+    detect.cache_clear()
+
+
+def hide_tracing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    monkeypatch.delitem(sys.modules, "backend.shared.monitoring.tracing", raising=False)
+    detect.cache_clear()
+
+
+@pytest.mark.parametrize("state", ["", "congo=t61,rojo=00f0"])
+def test_the_context_of_a_request_is_passed_on_inside_its_span_and_nowhere_else(tracer: Tracer, state: str) -> None:
+    headers, inside, outside = {"Traceparent": REMOTE, "tracestate": state}, dict[str, str](), dict[str, str]()
+    context = tracer.extract(headers)
+    assert context is not None
+    assert (context.sampled, context.remote, context.trace_state) == (True, True, state)
+    with tracer.span("answer", attributes={"a": 1}, parent=context) as span, tracer.span("within"):
+        assert tracer.current == span.context == context
+        assert not span.recording
+        tracer.inject(inside)
+    tracer.inject(outside)
+    assert inside == {"traceparent": REMOTE} | ({"tracestate": state} if state else {})
+    assert outside == {}
+    assert tracer.current is None
+
+
+@pytest.mark.parametrize("header", ["", "00-1-2-3", REMOTE.upper(), REMOTE + "-more", "ff" + REMOTE[2:]])
+def test_a_header_that_is_no_context_is_ignored(tracer: Tracer, header: str) -> None:
+    assert tracer.extract({"traceparent": header}) is None
+    assert tracer.extract({}) is None
+
+
+def test_a_span_takes_every_call_and_lets_an_error_through(tracer: Tracer) -> None:
+    context = tracer.extract({"traceparent": REMOTE})
+
+    def work(parent: SpanContext | None) -> None:
+        with tracer.span("work", parent=parent, kind=SpanKind.CLIENT) as span:
+            span.set_attribute("a", 1)
+            span.rename("other work")
+            span.record_error(KeyError("a"))
+            span.set_status(SpanStatus.ERROR, "it failed")
+            raise ValueError("no")
+
+    for parent in (None, context):
+        with pytest.raises(ValueError, match="no"):
+            work(parent)
+    assert tracer.current is None
+
+
+async def test_a_tracer_starts_and_stops_safely_in_any_order(tracer: Tracer) -> None:
+    await tracer.stop()
+    await tracer.start()
+    await tracer.start()
+    assert tracer.status.state is ComponentState.RUNNING
+    assert active_tracer() is tracer
+    await tracer.stop()
+    await tracer.stop()
+    stopped = tracer.status  # a name of its own: the type of the property is known to have been RUNNING
+    assert stopped.state is ComponentState.STOPPED
+    assert tracer.export() == {"name": "shop", "enabled": False}
+
+
+def test_spans_that_are_asked_for_are_never_quietly_left_out(
+    use_backend: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = TracingSettings(enabled=True, exporter="none")
+    if use_backend is None:
+        hide_tracing(monkeypatch)
+    for module in (*MONITORING, "Monitoring_V3"):
+        make = integration(module).get_tracer
+        if use_backend:
+            assert make("shop", use_backend, settings=settings).export()["enabled"] is True
+            continue
+        with pytest.raises(BackendUnavailableError, match=r"tracing\.enabled.*selfright\[otel\]"):
+            make("shop", use_backend, settings=settings)
+    detect.cache_clear()
+
+
+def test_a_tracer_falls_back_with_one_warning_and_without_a_wish_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    hide_tracing(monkeypatch)
+    for module in (*MONITORING, "Monitoring_V3"):
+        make = integration(module).get_tracer
+        with pytest.warns(RuntimeWarning, match="the tracer serves locally.*opentelemetry") as caught:
+            make(use_backend=True)
+        assert len(caught) == 1
+        for silent in (None, False):
+            make(use_backend=silent)  # a warning would be an error
+    detect.cache_clear()
+
+
+async def test_the_quarantined_tracer_reads_and_passes_on_and_begins_no_span(tracer: Tracer) -> None:
+    view = integration("Monitoring_V3").get_tracer(source=tracer)
+    context = view.extract({"traceparent": REMOTE})
+    headers: dict[str, str] = {}
+    with tracer.span("answer", parent=context):
+        assert view.current == context
+        view.inject(headers)
+    assert headers == {"traceparent": REMOTE}
+    assert (view.name, view.export()) == ("shop", tracer.export())
+    for refused in (lambda: view.span("work"), view.start, view.stop):
+        with pytest.raises(ReadOnlyModuleError, match=r"Monitoring_V2.*get_tracer\(\)\."):
+            refused()
+
+
 # --- a backend that is missing ------------------------------------------------------------------------
 
 
@@ -412,14 +532,16 @@ def test_every_integration_says_that_the_backend_is_available(module: str) -> No
 def test_with_the_standard_library_alone_every_module_serves_and_says_what_is_missing() -> None:
     script = f"""
 import sys
-for missing in ("pydantic", "aiohttp", "prometheus_client", "fastapi", "hydra", "omegaconf", "apprise", "rich"):
+absent = ("pydantic", "aiohttp", "prometheus_client", "fastapi", "hydra", "omegaconf", "apprise", "rich")
+for missing in (*absent, "opentelemetry"):
     sys.modules[missing] = None
 from importlib import import_module
 for name in {ALL_MODULES!r}:
     module = import_module(f"modules.{{name}}.src.backend_integration")
     assert module.BACKEND_AVAILABLE is False
     print(name, module.BACKEND_ERROR)
-    for factory in ("get_health_monitor", "get_auto_repair", "get_recovery_manager", "get_metrics_collector"):
+    healing = ("get_health_monitor", "get_auto_repair", "get_recovery_manager")
+    for factory in (*healing, "get_metrics_collector", "get_tracer"):
         if hasattr(module, factory):
             getattr(module, factory)()
 """

@@ -165,7 +165,6 @@ def test_kinds_that_only_the_backend_has_are_refused_without_it(run, shop, monke
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["selfhealing=none"], "selfhealing=none opens none"),
         (["selfhealing=v2", "monitoring=v1"], "sent by monitoring=v2"),
         (["selfhealing=v2", "backend=off"], "alerts need the backend"),
     ],

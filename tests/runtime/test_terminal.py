@@ -85,9 +85,9 @@ def configuration(**more) -> RootSettings:
         "store": service(8431),
         "worker": {"process": {"command": ["true"]}, "depends_on": ["store"]},
     }
-    return RootSettings.model_validate_json(RootSettings(selfhealing={"version": "v2"}).model_dump_json()).model_copy(
-        update={"services": RootSettings.model_validate({"services": _tupled(services)}).services, **more}
-    )
+    return RootSettings.model_validate_json(
+        RootSettings(selfhealing={"version": "v2"}).model_dump_json(by_alias=True)
+    ).model_copy(update={"services": RootSettings.model_validate({"services": _tupled(services)}).services, **more})
 
 
 def _tupled(value):

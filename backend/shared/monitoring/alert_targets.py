@@ -14,8 +14,14 @@ from typing import Any, Protocol
 
 import aiohttp
 
-from backend.shared.monitoring.alert_book import FIRING, Notice
-from backend.shared.self_healing.settings import AnyTarget, AppriseTargetSettings, WebhookTargetSettings
+from backend.shared.monitoring.alert_notice import Notice
+from backend.shared.monitoring.alert_settings import (
+    AnyTarget,
+    AppriseTargetSettings,
+    WebhookTargetSettings,
+    target_names,
+)
+from modules.contracts.alerts import AlertState
 from modules.contracts.errors import ConfigurationError, SelfrightError
 
 
@@ -39,10 +45,13 @@ class Target(Protocol):
 
 
 class WebhookTarget:
-    """POSTs ``Notice.as_dict()`` as JSON; a 2xx answer is success, a redirect is not followed."""
+    """POSTs the message as JSON in the chosen format; a 2xx answer is success, a redirect is not followed."""
 
-    def __init__(self, settings: WebhookTargetSettings, name: str) -> None:
+    def __init__(self, settings: WebhookTargetSettings, name: str, *, external_url: str = "") -> None:
         self.name = name
+        self._payload: Callable[[Notice], dict[str, Any]] = Notice.as_dict
+        if settings.format == "alertmanager":
+            self._payload = lambda notice: notice.as_alertmanager(name, external_url)
         self._url = settings.url
         self._headers = {key: value.get_secret_value() for key, value in settings.headers.items()}
         self._session: aiohttp.ClientSession | None = None
@@ -55,7 +64,7 @@ class WebhookTarget:
             )
         try:
             async with self._session.post(
-                self._url, json=notice.as_dict(), headers=self._headers, allow_redirects=False
+                self._url, json=self._payload(notice), headers=self._headers, allow_redirects=False
             ) as response:
                 status = response.status
         except aiohttp.ClientConnectorError as error:
@@ -104,7 +113,7 @@ class AppriseTarget:
         }
 
     async def send(self, notice: Notice) -> None:
-        kind = self._kinds[notice.alert.severity if notice.alert.state == FIRING else "resolved"]
+        kind = self._kinds["resolved" if notice.alert.state is AlertState.RESOLVED else notice.alert.subject.severity]
         try:
             taken = await asyncio.to_thread(self._notify, body=notice.body, title=notice.title, notify_type=kind)
         except Exception as error:  # whatever a plug-in raises, its text may quote the address
@@ -116,18 +125,11 @@ class AppriseTarget:
         """Nothing is kept open between two messages."""
 
 
-def build_targets(settings: Sequence[AnyTarget], *, timeout_s: float) -> list[Target]:
-    """Build the targets in order. A name that is given twice is numbered: ``webhook``, ``webhook-2``."""
-    targets: list[Target] = []
-    taken: set[str] = set()
-    for one in settings:
-        name, number = one.name, 1
-        while name in taken:
-            number += 1
-            name = f"{one.name}-{number}"
-        taken.add(name)
-        if isinstance(one, AppriseTargetSettings):
-            targets.append(AppriseTarget(one, name, timeout_s=timeout_s))
-        else:
-            targets.append(WebhookTarget(one, name))
-    return targets
+def build_targets(settings: Sequence[AnyTarget], *, timeout_s: float, external_url: str = "") -> list[Target]:
+    """Build the targets in order, named by ``target_names``."""
+    return [
+        AppriseTarget(one, name, timeout_s=timeout_s)
+        if isinstance(one, AppriseTargetSettings)
+        else WebhookTarget(one, name, external_url=external_url)
+        for one, name in zip(settings, target_names(settings), strict=True)
+    ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 
+from backend.shared.monitoring.objectives import Objective
 from modules.contracts.clock import Clock
 from modules.contracts.component import ComponentState, ComponentStatus
 from modules.contracts.errors import ConfigurationError, StateError
@@ -115,8 +116,8 @@ class SampleKeeper:
         self._unsaved.clear()
 
     def _restore(self, tracker: SLOTracker) -> None:
-        window_s = tracker.report().window_s
-        kept = dict(self._store.samples(tracker.name, since=self._clock.time() - window_s))
+        history_s = tracker.history_s if isinstance(tracker, Objective) else tracker.report().window_s
+        kept = dict(self._store.samples(tracker.name, since=self._clock.time() - history_s))
         _add(kept, self._unsaved.get(tracker.name, {}))
         tracker.restore(kept)
         self._restored[tracker.name] = tracker

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from backend.shared.self_healing.dependencies import Dependencies
+from backend.shared.self_healing.spans import end_probe, probe_span
 from backend.shared.self_healing.stalls import Stalls
 from backend.shared.self_healing.watched import Watched
 from modules.contracts.clock import Clock
@@ -161,18 +162,24 @@ class Checks:
 
     async def _look(self, service: Watched, began: float) -> tuple[Role, ProbeResult]:
         """Ask the probes in turn, and return the first that does not pass, or else the liveness probe's result."""
-        probes = service.probes
         if service.state.gated:
-            startup = await probes[Role.STARTUP].look()
+            startup = await self._probe(service, Role.STARTUP)
             if not startup.passed:
                 return Role.STARTUP, startup
             if began >= service.restarted_at:
                 service.state.observe(Role.STARTUP, startup.outcome, self._clock.monotonic())
-        liveness = await probes[Role.LIVENESS].look()
-        if not liveness.passed or Role.READINESS not in probes:
+        liveness = await self._probe(service, Role.LIVENESS)
+        if not liveness.passed or Role.READINESS not in service.probes:
             return Role.LIVENESS, liveness
-        readiness = await probes[Role.READINESS].look()
+        readiness = await self._probe(service, Role.READINESS)
         return Role.READINESS, readiness
+
+    async def _probe(self, service: Watched, role: Role) -> ProbeResult:
+        probe = service.probes[role]
+        with probe_span(service.name, role, probe.kind) as span:
+            found = await probe.look()
+            end_probe(span, found)
+        return found
 
     def _observe_flapping(self, service: Watched, outcome: ProbeOutcome) -> None:
         state = service.state

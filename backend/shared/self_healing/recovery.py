@@ -5,7 +5,7 @@ The rules themselves are in ``modules.contracts.recovery``; here they are given 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -30,7 +30,8 @@ class RecoveryManager:
     """The full implementation of ``RecoveryManager`` and ``RepairPolicy``; also a Component.
 
     It becomes the policy of ``repair``, which it starts and stops. ``budget`` returns a service's SLO report or
-    None; ``maintenance`` holds the times in which nothing is repaired.
+    None, ``steps`` the steps of the error budget policy that are in force for it; ``maintenance`` holds the times in
+    which nothing is repaired.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class RecoveryManager:
         settings: RecoverySettings | None = None,
         maintenance: Sequence[MaintenanceSettings] = (),
         budget: Callable[[str], SLOReport | None] = lambda name: None,
+        steps: Callable[[str], Collection[str]] = lambda name: (),
     ) -> None:
         self._monitor = monitor
         self._repair = repair
@@ -51,14 +53,15 @@ class RecoveryManager:
         self._settings = settings or RecoverySettings()
         self._maintenance = tuple(maintenance)
         self._budget = budget
-        self._budget_fault = ""
+        self._steps = steps
+        self._faults: dict[tuple[str, str], str] = {}
         self._state = ComponentState.CREATED
         repair.set_policy(self)
 
     def decide(self, health: ServiceHealth) -> Decision:
         """Ask the rules in turn; the first that has a say decides."""
-        left = self._budget_left(health.name)
-        return decide(Situation(health, self._clock.time(), left, self._settings, self._maintenance))
+        left, steps = self._budget_left(health.name), self._steps_in_force(health.name)
+        return decide(Situation(health, self._clock.time(), left, self._settings, self._maintenance, steps))
 
     async def recover(self, name: str, reason: str = "asked for") -> RepairReport:
         """Repair a service now, whatever the rules say; the caps hold. Raises what ``AutoRepair.repair`` raises."""
@@ -78,6 +81,7 @@ class RecoveryManager:
                 name: {
                     "status": self._monitor.get_status(name).status.value if name in self._monitor.services else None,
                     "error_budget_remaining": self._budget_left(name),
+                    "budget_steps": list(self._steps_in_force(name)),
                     "repair": repair,
                 }
                 for name, repair in services.items()
@@ -106,12 +110,23 @@ class RecoveryManager:
         try:
             report = self._budget(name)
         except Exception as error:  # repairs must go on without it
-            fault = f"the error budget of {name} cannot be read: {type(error).__name__}: {error}"
-            if fault != self._budget_fault:
-                self._budget_fault = fault
-                self._events.publish(ComponentFailed(component="recovery", service=name, detail=fault))
+            self._tell("the error budget", name, error)
             return None
         return report.error_budget_remaining if report else None
+
+    def _steps_in_force(self, name: str) -> Collection[str]:
+        """The steps of the error budget policy; none when they cannot be read."""
+        try:
+            return self._steps(name)
+        except Exception as error:  # repairs must go on without them
+            self._tell("the error budget policy", name, error)
+            return ()
+
+    def _tell(self, what: str, name: str, error: Exception) -> None:
+        fault = f"{what} of {name} cannot be read: {type(error).__name__}: {error}"
+        if self._faults.get((what, name)) != fault:
+            self._faults[what, name] = fault
+            self._events.publish(ComponentFailed(component="recovery", service=name, detail=fault))
 
 
 def _as_json(status: RepairStatus) -> dict[str, Any]:

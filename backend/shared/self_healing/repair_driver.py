@@ -18,6 +18,7 @@ from backend.shared.self_healing.ladder import QUIET_S, Close, GiveUp, Run, Wait
 from backend.shared.self_healing.repair_case import Case
 from backend.shared.self_healing.repair_holds import Holds
 from backend.shared.self_healing.repair_records import RepairRecords
+from backend.shared.self_healing.spans import end_incident, end_rung, incident_span, rung_span
 from modules.contracts.clock import Clock
 from modules.contracts.errors import SelfrightError, UnknownServiceError
 from modules.contracts.events import (
@@ -129,6 +130,11 @@ class RepairDriver:
             case.task = asyncio.create_task(self._drive(case), name=f"repair of {case.name}")
 
     async def _drive(self, case: Case) -> None:
+        with incident_span(case) as span:
+            await self._go_on(case)
+            end_incident(span, case.ladder.phase)
+
+    async def _go_on(self, case: Case) -> None:
         case.look_soon(self._clock.monotonic())
         told = ""
         try:
@@ -242,11 +248,13 @@ class RepairDriver:
         ended = Ended(RungOutcome.INTERRUPTED, "repairs were stopped while it ran")
         try:
             self._take(case, rung)
-            if self._dry_run:
-                ended = Ended(RungOutcome.DRY_RUN, "dry run: nothing was done")
-            else:
-                context = RepairContext(case.name, ladder.incident or "", ladder.reason, run.attempt)
-                ended = await rung.run(context)
+            with rung_span(case, run) as span:
+                if self._dry_run:
+                    ended = Ended(RungOutcome.DRY_RUN, "dry run: nothing was done")
+                else:
+                    context = RepairContext(case.name, ladder.incident or "", ladder.reason, run.attempt)
+                    ended = await rung.run(context)
+                end_rung(span, ended.outcome, ended.detail)
         finally:
             now = self._clock.monotonic()
             ladder.finish_run(ended.outcome, now, own_fault=ended.own_fault)

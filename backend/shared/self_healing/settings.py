@@ -8,29 +8,14 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import datetime
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, AwareDatetime, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from backend.shared.settings import Settings
+from backend.shared.settings import HttpUrl, Seconds, Settings, SpanSettings, Wait
 
 _LONGEST_S = 86_400 * 366
-Seconds = Annotated[float, Field(gt=0, le=_LONGEST_S)]
-Wait = Annotated[float, Field(ge=0, le=_LONGEST_S)]
 Percent = Annotated[float, Field(gt=0, lt=100)]
-
-
-def _http_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"must be an http:// or https:// address with a host, found {url!r}")
-    try:
-        _ = parts.port
-    except ValueError:
-        raise ValueError(f"the port must be 1 to 65535, found {url!r}") from None
-    return url
 
 
 def _dotted(name: str) -> str:
@@ -47,7 +32,6 @@ def _pattern(pattern: str) -> str:
     return pattern
 
 
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
 DottedName = Annotated[str, AfterValidator(_dotted)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 Command = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -392,32 +376,11 @@ class StormSettings(Settings):
     """For so long no further rung begins."""
 
 
-class MaintenanceSettings(Settings):
+class MaintenanceSettings(SpanSettings):
     """A time in which nothing is repaired and no SLO counts."""
 
-    start: AwareDatetime
-    """Beginning, ISO 8601 with an offset."""
-    end: AwareDatetime
-    """End."""
     services: tuple[str, ...] = ()
     """Which services; all when empty."""
-
-    @field_validator("start", "end", mode="before")
-    @classmethod
-    def _parse(cls, value: object) -> object:
-        try:
-            time = datetime.fromisoformat(value) if isinstance(value, str) else value
-        except ValueError:
-            time = None
-        if not isinstance(time, datetime) or time.tzinfo is None:
-            raise ValueError(f"must be a time with an offset, such as 2026-01-31T03:00:00+01:00, found {value!r}")
-        return time
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.end <= self.start:
-            raise ValueError(f"ends ({self.end.isoformat()}) before it starts ({self.start.isoformat()})")
-        return self
 
     def covers(self, service: str, now: float) -> bool:
         """Whether ``service`` is in maintenance at ``now`` (unix seconds)."""
@@ -429,7 +392,7 @@ class RecoverySettings(Settings):
 
     repair_degraded_below: Annotated[float, Field(ge=0, le=100)] = 0
     """A DEGRADED service (alive, but not ready) is repaired too once less than so many percent of its budget is
-    left; 0 never. An UNHEALTHY service never waits for that."""
+    left; 0 never, but for the policy step ``tighten``. An UNHEALTHY service never waits for that."""
     skip_backoff_below: Annotated[float, Field(ge=0, le=100)] = 0
     """With less than so many percent of the budget left, the second attempt of an incident does not wait for its
     back-off; the later ones always do. 0: it always waits."""
@@ -463,48 +426,3 @@ class SelfHealingSettings(Settings):
     """Times in which nothing is repaired."""
     recovery: RecoverySettings = RecoverySettings()
     """V2: how the error budget steers repair."""
-
-
-# --- alerts -----------------------------------------------------------------------------------------
-
-
-class AppriseTargetSettings(Settings):
-    """Any service that apprise can reach."""
-
-    kind: Literal["apprise"]
-    url: SecretStr
-    """The apprise URL. It holds a secret: take it from the environment."""
-    name: str = "apprise"
-    """How it is called in the log."""
-
-
-class WebhookTargetSettings(Settings):
-    """POST the alert as JSON."""
-
-    kind: Literal["webhook"]
-    url: HttpUrl
-    """The address."""
-    headers: dict[str, SecretStr] = {}
-    """Request headers."""
-    name: str = "webhook"
-    """How it is called in the log."""
-
-
-AnyTarget = Annotated[AppriseTargetSettings | WebhookTargetSettings, Field(discriminator="kind")]
-
-
-class AlertSettings(Settings):
-    """Who is told, and when."""
-
-    targets: tuple[AnyTarget, ...] = ()
-    """Where alerts go; nobody is told when empty."""
-    when: Literal["repair_failed", "incident"] = "repair_failed"
-    """repair_failed: silent until the ladder has given up or nothing may be repaired; incident: at once."""
-    reminder_s: Wait = 3600
-    """An alert that still fires is sent again after so long; 0 never."""
-    resolved: bool = True
-    """Whether the end of an alert is sent too."""
-    timeout_s: Seconds = 10
-    """For one delivery."""
-    retries: Annotated[int, Field(ge=0, le=10)] = 3
-    """Further tries of a failed delivery, with exponential back-off."""

@@ -21,6 +21,11 @@ class TimedProbe:
         self._timeout_s = timeout_s
         self._stray: asyncio.Task[ProbeResult] | None = None
 
+    @property
+    def kind(self) -> str:
+        """The probe's kind, or its class where a user's own probe names none."""
+        return str(getattr(self._probe, "kind", type(self._probe).__name__))
+
     async def look(self) -> ProbeResult:
         """Probe once. Never raises but for cancellation; takes at most the timeout and a second to clean up."""
         if self._stray is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from modules.bridge import detect_self_healing, ground_for, resolve, stands_on
@@ -107,8 +107,11 @@ def get_recovery_manager(
     dry_run: bool = False,
     settings: RecoverySettings | None = None,
     maintenance: Sequence[MaintenanceSettings] = (),
+    steps: Callable[[str], Collection[str]] = lambda name: (),
 ) -> RecoveryManager:
     """Return what decides on repair by health, dependencies and budget. It starts and stops ``repair``.
+
+    ``steps`` names the steps of the error budget policy that are in force for a service.
 
     ``rng``, ``store``, ``caps`` and ``dry_run`` are for the repairer that is built when none is given, and
     ``maintenance`` also for the monitor that is: the budget is that of a monitor with objectives, if it is one.
@@ -138,7 +141,10 @@ def get_recovery_manager(
             settings=settings,
             maintenance=maintenance,
             budget=budget,
+            steps=steps,
         )
     from modules.local.recovery import LocalRecoveryManager  # noqa: PLC0415  only where it serves
 
-    return LocalRecoveryManager(repair, clock=clock, settings=settings, maintenance=maintenance, budget=budget)
+    return LocalRecoveryManager(
+        repair, clock=clock, settings=settings, maintenance=maintenance, budget=budget, steps=steps
+    )

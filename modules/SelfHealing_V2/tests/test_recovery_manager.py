@@ -137,3 +137,23 @@ async def test_a_monitor_without_objectives_is_recovered_without_a_budget(use_ba
     assert service.repaired == 1
     await monitor.stop()
     await manager.stop()
+
+
+@BOTH
+@virtual_time
+async def test_the_step_tighten_has_a_degraded_service_repaired_whatever_its_budget(use_backend: bool) -> None:
+    clock = LoopClock()
+    monitor = get_health_monitor(use_backend=use_backend, clock=clock)
+    repair = get_auto_repair(monitor, use_backend)
+    manager = get_recovery_manager(monitor, repair, use_backend, steps=lambda name: {"api": ["tighten"]}.get(name, []))
+    services = {name: Service(ready=False) for name in ("api", "web")}
+    for name, service in services.items():
+        options = ServiceOptions(interval_s=1, fall=1)
+        monitor.register_service(name, service.is_alive, readiness=service.is_ready, options=options)
+        repair.register_service(name, [service.mend], options=RepairOptions(healthy_delay_s=0))
+    await manager.start()
+    await monitor.start()
+    await asyncio.sleep(10)
+    assert (services["api"].repaired, services["web"].repaired) == (1, 0)
+    await monitor.stop()
+    await manager.stop()

@@ -25,6 +25,8 @@ def runtime_routes(parts: Parts) -> APIRouter:
             links={
                 "documentation": "/docs",
                 "status": "/api/v1/status",
+                "slo": "/api/v1/slo",
+                **({"alerts": "/api/v1/alerts"} if parts.alerts else {}),
                 "events": "/api/v1/events",
                 "audit": "/api/v1/audit",
                 "metrics": "/metrics",

@@ -7,10 +7,11 @@ import socket
 import pytest
 from aiohttp import web
 
-from backend.shared.monitoring.alert_book import Alert, Notice
+from backend.shared.monitoring.alert_notice import Alert, Notice, Subject
+from backend.shared.monitoring.alert_settings import AlertSettings
 from backend.shared.monitoring.alert_targets import DeliveryError, build_targets
 from backend.shared.monitoring.alerts import AlertManager
-from backend.shared.self_healing.settings import AlertSettings
+from modules.contracts.alerts import AlertState
 from modules.contracts.clock import SystemClock
 from modules.contracts.errors import ConfigurationError
 from modules.contracts.events import AlertFailed, EventBus, IncidentClosed, RepairGaveUp
@@ -18,7 +19,14 @@ from modules.contracts.events import AlertFailed, EventBus, IncidentClosed, Repa
 # apprise loads all of its plug-ins at once, and one of them imports a module that Python 3.13 no longer has.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 
-NOTICE = Notice(Alert("api/api-1", "page", "gave up on api", 1_795_000_000.0, "api", "api-1"))
+NOTICE = Notice(
+    Alert(
+        Subject("api/api-1", "ServiceIncident", "page", "api", incident="api-1"),
+        AlertState.FIRING,
+        "gave up on api",
+        1_795_000_000.0,
+    )
+)
 
 
 class Receiver:

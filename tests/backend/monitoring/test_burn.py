@@ -6,8 +6,18 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from backend.shared.monitoring.burn import WINDOWS, BurnAlert, alerts_firing, burn_alerts
+from backend.shared.monitoring.burn import (
+    WINDOWS,
+    AlertRows,
+    BurnAlert,
+    alert_table,
+    alerts_firing,
+    burn_alerts,
+    window_name,
+)
+from backend.shared.monitoring.settings import AlertingSettings, BurnAlertSettings
 from backend.shared.monitoring.windows import Windows
+from modules.contracts.errors import ConfigurationError
 from modules.contracts.slo import burn_rate
 
 HOUR, DAY = 3600.0, 86_400.0
@@ -97,3 +107,78 @@ ALERT = BurnAlert("page", HOUR, 300, 14.4)
 )
 def test_low_traffic_and_missing_data(long: tuple[int, int], short: tuple[int, int], fires: bool) -> None:
     assert bool(alerts_firing([ALERT], 99.9, {HOUR: long, 300.0: short})) is fires
+
+
+def table(*rows: tuple[str, float, float]) -> AlertingSettings:
+    return AlertingSettings(
+        burn_alerts=tuple(BurnAlertSettings(severity=s, budget_share=share, long_s=long) for s, share, long in rows)
+    )
+
+
+def test_a_written_table_is_derived_from_its_shares() -> None:
+    alerts = alert_table("api", table(("page", 0.02, HOUR), ("ticket", 0.5, 7 * DAY)), 99.9, 28 * DAY)
+    assert [(a.severity, a.window, a.long_s, a.short_s, round(a.factor, 4)) for a in alerts] == [
+        ("page", "1h", HOUR, 300, 13.44),
+        ("ticket", "7d", 7 * DAY, 14 * HOUR, 2.0),
+    ]
+
+
+def test_a_written_row_that_can_never_fire_is_refused_with_the_arithmetic() -> None:
+    with pytest.raises(
+        ConfigurationError,
+        match=r"burn alert of api \(page over 1h\): it can never fire at an objective of 90 %: its factor is"
+        r" 0\.02 x 2\.592e\+06 s / 3600 s = 14\.4, but a full outage burns at 1 / \(1 - 0\.9\) = 10;",
+    ):
+        alert_table("api", table(("page", 0.02, HOUR)), 90, 30 * DAY)
+
+
+def test_a_written_row_that_fires_while_nothing_is_wrong_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"ticket over 3d.*fires while the budget lasts.*= 0\.2333"):
+        alert_table("api", table(("page", 0.5, HOUR), ("ticket", 0.1, 3 * DAY)), 99.9, 7 * DAY)
+
+
+def test_of_the_table_that_stands_by_default_such_rows_are_left_out() -> None:
+    assert alert_table("api", AlertingSettings(pending_s=5), 90, 7 * DAY) == burn_alerts(90, 7 * DAY)
+    assert len(burn_alerts(90, 7 * DAY)) == 2
+
+
+def test_a_row_that_is_written_twice_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="page over 1h twice"):
+        alert_table("api", table(("page", 0.02, HOUR), ("page", 0.03, HOUR)), 99.9, 30 * DAY)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "name"),
+    [
+        (300, "5m"),
+        (HOUR, "1h"),
+        (90, "90s"),
+        (36 * HOUR, "36h"),
+        (30 * DAY, "30d"),
+        (0.0417 * DAY, "1h"),
+        (50.4, "50.4s"),
+    ],
+)
+def test_windows_are_named_as_people_say_them(seconds: float, name: str) -> None:
+    assert window_name(seconds) == name
+
+
+@pytest.mark.parametrize(
+    ("pending_s", "resolve_s", "holds", "expected"),
+    [
+        (0, 0, "1110", [(0, "firing"), (30, "resolved")]),
+        (20, 0, "1110", [(0, "pending"), (20, "firing"), (30, "resolved")]),
+        (20, 0, "1101", [(0, "pending"), (20, "resolved"), (30, "pending")]),
+        (0, 20, "1010100", [(0, "firing"), (60, "resolved")]),  # does not flutter
+        (0, 20, "1001", [(0, "firing"), (20, "resolved"), (30, "firing")]),
+        (0, 60, "0000", []),
+    ],
+)
+def test_a_row_is_pending_fires_and_resolves(
+    pending_s: float, resolve_s: float, holds: str, expected: list[tuple[float, str]]
+) -> None:
+    rows, changes = AlertRows(pending_s, resolve_s), []
+    for tick, held in enumerate(holds):
+        changes += [(tick * 10, c.state) for c in rows.update(tick * 10, [ALERT] if held == "1" else [])]
+        assert rows.firing == (bool(changes) and changes[-1][1] == "firing")
+    assert changes == expected

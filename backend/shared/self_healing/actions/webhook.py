@@ -9,6 +9,7 @@ import aiohttp
 from backend.shared.self_healing.settings import WebhookRungSettings
 from modules.contracts.errors import RepairError
 from modules.contracts.health import BuildContext, RepairContext
+from modules.contracts.tracing import inject
 
 _ANSWER_BYTES = 1024
 
@@ -34,13 +35,13 @@ class WebhookAction:
             "reason": context.reason,
             "attempt": context.attempt,
         }
+        headers = dict(self._settings.headers)
+        inject(headers)
         try:
             # The rung's own timeout is the only one; a rung runs too seldom for a connection to be kept.
             async with (
                 aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session,
-                session.post(
-                    self._settings.url, json=body, headers=self._settings.headers, allow_redirects=False
-                ) as answer,
+                session.post(self._settings.url, json=body, headers=headers, allow_redirects=False) as answer,
             ):
                 if 200 <= answer.status < 300:
                     return f"{self._host} answered {answer.status}"

@@ -20,6 +20,7 @@ from backend.shared.self_healing.settings import HttpProbeSettings
 from modules.contracts.clock import Clock
 from modules.contracts.errors import ConfigurationError
 from modules.contracts.health import BuildContext, ProbeOutcome, ProbeResult
+from modules.contracts.tracing import inject
 
 if TYPE_CHECKING:
     from aiohttp.client import ClientRequest, ClientTimeout
@@ -70,6 +71,7 @@ class HttpProbe:
     async def _look(self) -> ProbeResult:
         settings = self._settings
         url, method, headers = self._url, settings.method, dict(settings.headers)
+        inject(headers)
         redirects = 0
         while True:
             async with self._client().request(method, url, headers=headers, allow_redirects=False) as answer:

@@ -1,0 +1,1 @@
+"""Objectives in the formats of others: Prometheus rules, a Grafana dashboard, OpenSLO documents."""
