@@ -35,7 +35,7 @@ LONGEST_S: Mapping[Unit, float] = {
     "year": 366 * _DAY_S,
 }
 """How far back a period's beginning may lie, in seconds, with room for a change of the zone's offset."""
-_KEPT = 4
+_KEPT = 32
 """Periods whose counts are kept while the clock stands in another one."""
 
 

