@@ -15,8 +15,9 @@ from modules.contracts.events import (
     RepairEnded,
     RepairSkipped,
 )
-from modules.contracts.health import HealthCheckResult, HealthMonitor, HealthStatus, ProbeOutcome
+from modules.contracts.health import HealthCheckResult, HealthMonitor, HealthStatus
 from modules.contracts.metrics import Gauge, GaugeSource, MetricsCollector
+from modules.contracts.objectives import CountedChecks
 from modules.contracts.slo import SLOStatus
 from modules.settings import ObjectiveSettings
 
@@ -81,8 +82,7 @@ class Telemetry:
         self._collector = collector
         self._open: dict[str, str] = {}
         self._latency_ms = latency_ms or {}
-        self._in_maintenance = in_maintenance
-        self._seen_up: set[str] = set()
+        self._counted = CountedChecks(in_maintenance)
         for service in self._latency_ms:
             # Of a counter that appears with its first event, Prometheus cannot tell that it grew.
             self._count_events(service, 0, 0)
@@ -90,12 +90,8 @@ class Telemetry:
         events.listen(self._on_event)
 
     def _count(self, result: HealthCheckResult) -> None:
-        """Count what the service's objective counts: not the prober's own error, maintenance, or a first start."""
-        if result.healthy:
-            self._seen_up.add(result.service)
-        if result.outcome is ProbeOutcome.ERROR or self._in_maintenance(result.service):
-            return
-        if result.status is HealthStatus.STARTING and result.service not in self._seen_up:
+        """Count what the service's objective counts."""
+        if not self._counted.counts(result):
             return
         good = result.healthy and result.latency_ms <= self._latency_ms[result.service]
         self._count_events(result.service, int(good), 1)

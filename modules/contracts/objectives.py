@@ -1,4 +1,4 @@
-"""What the SLO engine and the error budget policy promise to those who feed them and act on them."""
+"""Which checks count for an objective, and what the SLO engine and the error budget policy promise to others."""
 
 from __future__ import annotations
 
@@ -7,8 +7,29 @@ from typing import Any, Protocol
 
 from modules.contracts.component import Component
 from modules.contracts.events import BudgetStepChanged
-from modules.contracts.health import HealthCheckResult
+from modules.contracts.health import HealthCheckResult, HealthStatus, ProbeOutcome
 from modules.contracts.slo import ObjectiveReport, SLOTracker
+
+
+class CountedChecks:
+    """Says which checks count: not the prober's own error, not what ``in_maintenance`` covers, and not the failure of
+    a service that starts and has not passed yet, for a start is waited for. Asking twice gives the same answer."""
+
+    def __init__(self, in_maintenance: Callable[[str], bool]) -> None:
+        self._in_maintenance = in_maintenance
+        self._seen_up: set[str] = set()
+
+    def counts(self, result: HealthCheckResult) -> bool:
+        """Whether a result says something of its service."""
+        if result.healthy:
+            self._seen_up.add(result.service)
+        elif result.status is HealthStatus.STARTING and result.service not in self._seen_up:
+            return False
+        return result.outcome is not ProbeOutcome.ERROR and not self._in_maintenance(result.service)
+
+    def forget(self, service: str) -> None:
+        """A service is gone; one of the same name starts anew."""
+        self._seen_up.discard(service)
 
 
 class ObjectiveEngine(Component, Protocol):

@@ -28,7 +28,8 @@ from modules.contracts.clock import Clock
 from modules.contracts.component import ComponentState, ComponentStatus
 from modules.contracts.errors import ConfigurationError
 from modules.contracts.events import ComponentFailed, EventBus, SLOAlertChanged, SLOStatusChanged
-from modules.contracts.health import HealthCheckResult, HealthStatus, ProbeOutcome
+from modules.contracts.health import HealthCheckResult
+from modules.contracts.objectives import CountedChecks
 from modules.contracts.slo import (
     BurnAlertState,
     ObjectiveReport,
@@ -72,7 +73,7 @@ class SLOEngine:
         self._checks: dict[str, list[tuple[Objective, float]]] = {}
         self._metrics: dict[str, list[tuple[str, MetricIndicator]]] = {}
         self._unresolved = False
-        self._seen_up: set[str] = set()
+        self._counted = CountedChecks(in_maintenance)
         self._ignored: dict[str, int] = {}
         self._faults: dict[str, str] = {}
         self._state = ComponentState.CREATED
@@ -152,11 +153,7 @@ class SLOEngine:
         watching = self._checks.get(service)
         if watching is None:
             return
-        if result.healthy:
-            self._seen_up.add(service)
-        elif result.status is HealthStatus.STARTING and service not in self._seen_up:
-            return
-        if result.outcome is ProbeOutcome.ERROR or self._in_maintenance(service):
+        if not self._counted.counts(result):
             return
         latency_ms = result.latency_ms
         for tracker, slowest in watching:

@@ -26,6 +26,7 @@ from modules.contracts.health import (
     ServiceHealth,
     ServiceOptions,
 )
+from modules.contracts.objectives import CountedChecks
 from modules.contracts.slo import SLOReport, SLOStatus, SLOTracker, TrackerFactory
 
 _DAY_S = 86_400.0
@@ -101,13 +102,12 @@ class SLOHealthMonitor:
         self._promise = promise
         self._clock = clock
         self._events = events
-        self._in_maintenance = in_maintenance
         self._promises: dict[str, Promise] = {}
         self._trackers: dict[str, SLOTracker] = {}
         self._reported: dict[str, SLOStatus] = {}
         self._last: dict[str, HealthCheckResult] = {}
         self._listeners: list[ResultListener] = []
-        self._seen_up: set[str] = set()
+        self._counted = CountedChecks(in_maintenance)
         inner.add_listener(self._count)
 
     @property
@@ -139,7 +139,7 @@ class SLOHealthMonitor:
         self._inner.unregister_service(name)
         for known in (self._promises, self._trackers, self._reported, self._last):
             known.pop(name, None)
-        self._seen_up.discard(name)
+        self._counted.forget(name)
 
     @property
     def services(self) -> tuple[str, ...]:
@@ -205,12 +205,6 @@ class SLOHealthMonitor:
     async def stop(self) -> None:
         await self._inner.stop()
 
-    def _counts(self, result: HealthCheckResult) -> bool:
-        """Whether the result says something of the service. Until its first pass a start is waited for, not failed."""
-        if result.outcome is ProbeOutcome.ERROR or self._in_maintenance(result.service):
-            return False
-        return result.healthy or result.status is not HealthStatus.STARTING or result.service in self._seen_up
-
     def _good(self, result: HealthCheckResult) -> bool:
         return result.healthy and result.latency_ms <= self._promises[result.service].latency_ms
 
@@ -218,9 +212,7 @@ class SLOHealthMonitor:
         """Take one result from the monitor underneath, and hand it on as annotated."""
         tracker = self._trackers.get(result.service)
         if tracker is not None:
-            if result.healthy:
-                self._seen_up.add(result.service)
-            if self._counts(result):
+            if self._counted.counts(result):
                 tracker.record(self._good(result), value=result.latency_ms)
             report = tracker.report()
             self._tell(result.service, report)
@@ -239,7 +231,7 @@ class SLOHealthMonitor:
         report = report or self.get_slo_report(result.service)
         if report is None:
             return result
-        bad = self._counts(result) and not self._good(result)
+        bad = self._counted.counts(result) and not self._good(result)
         return replace(
             result,
             slo_status=SLOStatus.VIOLATED if bad else report.status,
